@@ -1,0 +1,1 @@
+"""Program: what a device runs. A leaf: it imports errors and dtype, nothing else."""
