@@ -1,0 +1,79 @@
+"""Entries prepared for calling: which inputs are checked and which outputs are made, worked out once per Session."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import DeviceError
+from ..program.program import Entry, Program
+from .device import Device, Memory
+
+__all__ = ["Call", "arrange", "calls"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One entry.
+
+    rooms    bytes that each input must have room for
+    outputs  for each output its bytes, and the position of the input that it takes over or -1
+    taken    positions of the inputs that outputs take over
+    cost     sum of the steps' costs
+    """
+
+    entry: Entry
+    rooms: tuple[int, ...]
+    outputs: tuple[tuple[int, int], ...]
+    taken: tuple[int, ...]
+    cost: int
+
+
+def calls(program: Program) -> dict[str, Call]:
+    """The Program's entries by name."""
+    return {entry.name: _call(program, entry) for entry in program.entries}
+
+
+def _call(program: Program, entry: Entry) -> Call:
+    position = {buffer: place for place, buffer in enumerate(entry.inputs)}
+    outputs = [program.buffers[number] for number in entry.outputs]
+    return Call(
+        entry=entry,
+        rooms=tuple(program.buffers[number].room for number in entry.inputs),
+        outputs=tuple((buffer.nbytes, position.get(buffer.alias, -1)) for buffer in outputs),
+        taken=tuple(position[buffer.alias] for buffer in outputs if buffer.alias >= 0),
+        cost=sum(step.cost for step in program.steps[entry.start : entry.stop]),
+    )
+
+
+def arrange(device: Device, call: Call, inputs: Sequence[Memory]) -> list[Memory]:
+    """The outputs' memory, the inputs having been checked.
+
+    errors   DeviceError if inputs are too few, too small, on another device, or taken over although given twice
+    """
+    if len(inputs) != len(call.rooms):
+        raise DeviceError(f"{call.entry.name}: {len(inputs)} inputs were given; accepted are {len(call.rooms)}.")
+    for memory, room in zip(inputs, call.rooms, strict=True):
+        if memory.device is not device or memory.room < room:
+            raise _unfit(device, call, inputs)
+    for place in call.taken:
+        if sum(memory is inputs[place] for memory in inputs) > 1:
+            raise DeviceError(
+                f"{call.entry.name}: input {place} is given twice, and an output takes over its memory. Copy one of them."
+            )
+    return [device.alloc(nbytes) if place < 0 else inputs[place] for nbytes, place in call.outputs]
+
+
+def _unfit(device: Device, call: Call, inputs: Sequence[Memory]) -> DeviceError:
+    for place, (memory, room) in enumerate(zip(inputs, call.rooms, strict=True)):
+        if memory.device is not device:
+            return DeviceError(f"{call.entry.name}: input {place} is memory of another device. Move it to {device.name}.")
+        if memory.room < room:
+            return DeviceError(f"{call.entry.name}: input {place} has room for {memory.room} bytes, but needs {room}.")
+    return DeviceError(f"{call.entry.name}: an input does not fit.")
+
+
+def find(table: dict[str, Call], name: str) -> Call:
+    """The entry; DeviceError with the names there are if there is none of this name."""
+    call = table.get(name)
+    if call is None:
+        raise DeviceError(f"run: there is no entry {name!r}; accepted are {', '.join(table) or 'none'}.")
+    return call

@@ -1,0 +1,180 @@
+"""What every device is: Memory, Session, Device, Stats; the devices themselves are in the files beside this one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ..errors import DeviceError, FormatError
+from ..program.program import Program
+
+__all__ = ["Device", "Memory", "Session", "Stats", "octets", "room_of"]
+
+Data = bytes | bytearray | memoryview
+
+
+class Stats(NamedTuple):
+    """What a device holds: bytes and buffers in use, the most bytes ever in use, and freed bytes kept for reuse."""
+
+    bytes: int
+    peak: int
+    buffers: int
+    pooled: int
+
+
+class Memory:
+    """A block of a device's memory; given back as soon as nobody refers to it.
+
+    key     the driver's object or address, of use to the device only
+    nbytes  bytes asked for
+    room    bytes reserved: `nbytes` rounded up to 16, at least 16
+    """
+
+    __slots__ = ("__weakref__", "device", "key", "nbytes", "room")
+
+    def __init__(self, device: "Device", key: Any, nbytes: int, room: int) -> None:
+        self.device = device
+        self.key = key
+        self.nbytes = nbytes
+        self.room = room
+
+    def __del__(self) -> None:
+        # when Python shuts down, parts of the device may be gone before its memory is
+        with suppress(AttributeError, TypeError):
+            self.device._free(self.key, self.room)
+
+    def __repr__(self) -> str:
+        return f"Memory({self.nbytes} bytes on {self.device.name})"
+
+
+class Device(ABC):
+    """Something that runs Programs.
+
+    name         "webgpu" or "wasm", which is also the target of its Programs
+    description  the adapter's or the driver's name
+    dtypes       names of the element types it stores
+    limits       WebGPU's names for webgpu ("maxBufferSize", …); "memory" and "threads" for wasm
+    features     names as in a Program's `features`, and others that the adapter has
+    is_hardware  is it a graphics card, and not software that plays one?
+    is_lost      has it stopped for good? Opening its name again may give a new one
+    """
+
+    name: str
+    description: str
+    dtypes: frozenset[str]
+    limits: dict[str, int]
+    features: frozenset[str]
+    is_hardware: bool
+    is_lost: bool = False
+
+    @abstractmethod
+    def alloc(self, nbytes: int) -> Memory:
+        """A block of memory with any contents; DeviceError if there is no room."""
+
+    @abstractmethod
+    def write(self, memory: Memory, data: Data) -> None:
+        """Copy `data` to the start of the block; returns when `data` may be changed."""
+
+    @abstractmethod
+    def read(self, memory: Memory, nbytes: int) -> bytearray:
+        """The first bytes of the block, after everything that was started before has ended."""
+
+    @abstractmethod
+    async def read_async(self, memory: Memory, nbytes: int) -> bytearray:
+        """What `read` gives, without stopping the event loop."""
+
+    @abstractmethod
+    def load(self, program: Program) -> "Session":
+        """The Program, verified, compiled and with its memory reserved; FormatError or DeviceError if it cannot be."""
+
+    @abstractmethod
+    def stats(self) -> Stats:
+        """Memory in use now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop using the device and give its memory back; its Sessions and Memory are of no use afterwards."""
+
+    @abstractmethod
+    def _free(self, key: Any, room: int) -> None:
+        """Take a block back. Called from `__del__`, hence at any moment and in any thread: it must not wait."""
+
+
+class Session(ABC):
+    """A Program loaded on a device, with weights that live from call to call."""
+
+    device: Device
+    program: Program
+
+    @abstractmethod
+    def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
+        """The entry's outputs; one that takes over an input's memory is that input's Memory object."""
+
+    @abstractmethod
+    def load_weights(self, values: Mapping[str, Data]) -> None:
+        """Fill weights by name; those not named keep their values (zeros at first)."""
+
+    @abstractmethod
+    def read_weight(self, name: str) -> bytes:
+        """The values of one weight now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back the arena, constants and weights."""
+
+
+def room_of(nbytes: int) -> int:
+    """Bytes to reserve for `nbytes`: kernels write groups of four elements, so there is always room for the last."""
+    return max(16, -(-nbytes // 16) * 16)
+
+
+def octets(data: Data) -> memoryview:
+    """The bytes of anything with the buffer protocol, without a copy where that is possible."""
+    view = memoryview(data)
+    if view.format == "B" and view.ndim == 1 and view.contiguous:
+        return view
+    try:
+        return view.cast("B")
+    except TypeError:  # not contiguous, empty, or a format such as "e" that cast does not know
+        return memoryview(view.tobytes())
+
+
+def check_write(memory: Memory, nbytes: int) -> None:
+    """DeviceError if `nbytes` do not fit into the block."""
+    if nbytes > memory.nbytes:
+        raise DeviceError(
+            f"{memory.device.name}: write: {nbytes} bytes into a block of {memory.nbytes}. Allocate a larger block."
+        )
+
+
+def check_read(memory: Memory, nbytes: int) -> None:
+    """DeviceError if the block has fewer than `nbytes`."""
+    if not 0 <= nbytes <= memory.nbytes:
+        raise DeviceError(
+            f"{memory.device.name}: read: {nbytes} bytes from a block of {memory.nbytes}; accepted are fewer or as many."
+        )
+
+
+def check_target(device: Device, program: Program) -> None:
+    """DeviceError if the Program is for another kind of device, or needs a feature that this one lacks."""
+    if device.is_lost:
+        raise DeviceError(f"{device.name}: load: the device is lost or closed. Open it again and load the model again.")
+    if program.target != device.name:
+        raise DeviceError(f"{device.name}: load: the Program's target is {program.target!r}. Compile it for this device.")
+    missing = [feature for feature in program.features if feature not in device.features]
+    if missing:
+        raise DeviceError(
+            f"{device.name}: load: the Program needs {', '.join(missing)}, which {device.description} lacks. "
+            f"Compile it without, or use another device."
+        )
+
+
+def check_weight(weights: Mapping[str, Memory], name: str, nbytes: int | None = None) -> Memory:
+    """The weight's memory; FormatError if the name or the number of bytes is wrong."""
+    memory = weights.get(name)
+    if memory is None:
+        known = ", ".join(list(weights)[:8]) or "none"
+        raise FormatError(f"weights: {name!r} is not a weight of this Program; it has {known}. Use a file made for it.")
+    if nbytes is not None and nbytes != memory.nbytes:
+        raise FormatError(f"weights: {name!r} has {nbytes} bytes; accepted are {memory.nbytes}. Use a file made for it.")
+    return memory

@@ -1,0 +1,217 @@
+"""Integer index expressions in a normal form: constant + Σ coefficient × term, with known bounds.
+
+Movement ops are index maps; composed, they give sums, quotients and remainders that mostly cancel. Quotients round down
+and remainders are not negative (divisors are positive constants).
+"""
+
+from math import gcd
+
+from . import scalar as k
+from .scalar import K
+
+__all__ = ["flatten", "unflatten"]
+
+Linear = tuple[int, dict[K, int]]
+
+
+def linear(x: K) -> Linear:
+    """The constant and the coefficient of each term."""
+    if x.op == "const":
+        return int(x.value), {}  # type: ignore[call-overload]
+    if x.op == "linear":
+        constant, *coefficients = x.value  # type: ignore[misc]
+        return constant, dict(zip(x.args, coefficients, strict=True))
+    return 0, {x: 1}
+
+
+def from_linear(constant: int, terms: dict[K, int]) -> K:
+    """The node for constant + Σ coefficient × term."""
+    terms = _recombine({t: c for t, c in terms.items() if c})
+    if not terms:
+        return k.const(constant, "index")
+    items = sorted(terms.items(), key=lambda item: (-abs(item[1]), k.text(item[0])))
+    if constant == 0 and len(items) == 1 and items[0][1] == 1:
+        return items[0][0]
+    low = constant + sum(c * (t.low if c > 0 else t.high) for t, c in items)
+    high = constant + sum(c * (t.high if c > 0 else t.low) for t, c in items)
+    value = (constant, *(c for _, c in items))
+    return k.make("linear", "index", tuple(t for t, _ in items), value, low, high)
+
+
+def _recombine(terms: dict[K, int]) -> dict[K, int]:
+    """x % n + n (x / n) is x."""
+    for term, c in list(terms.items()):
+        if term.op != "rem":
+            continue
+        x, n = term.args[0], int(term.args[1].value)  # type: ignore[call-overload]
+        quotient = k.make("div", "index", (x, term.args[1]))
+        if terms.get(quotient) == c * n:
+            rest = {t: v for t, v in terms.items() if t is not term and t is not quotient}
+            _, inner = linear(x)
+            constant = linear(x)[0]
+            if constant == 0:
+                for t, v in inner.items():
+                    rest[t] = rest.get(t, 0) + c * v
+                return _recombine({t: v for t, v in rest.items() if v})
+    return terms
+
+
+def add(a: K, b: K) -> K:
+    """a + b."""
+    ca, ta = linear(a)
+    cb, tb = linear(b)
+    total = dict(ta)
+    for t, c in tb.items():
+        total[t] = total.get(t, 0) + c
+    return from_linear(ca + cb, total)
+
+
+def mul(a: K, b: K) -> K:
+    """a b; one of them is a constant, or the product is kept as it is."""
+    if a.op == "const":
+        a, b = b, a
+    if b.op != "const":
+        corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
+        return k.make("mul", "index", (a, b), None, min(corners), max(corners))
+    n = int(b.value)  # type: ignore[call-overload]
+    constant, terms = linear(a)
+    return from_linear(constant * n, {t: c * n for t, c in terms.items()})
+
+
+def sub(a: K, b: K) -> K:
+    """a - b."""
+    return add(a, mul(b, k.const(-1, "index")))
+
+
+def _split(a: K, n: int) -> tuple[int, dict[K, int], int, dict[K, int]]:
+    """a = n q + r: constant and terms of q, constant and terms of r."""
+    constant, terms = linear(a)
+    whole = {t: c // n for t, c in terms.items() if c % n == 0}
+    rest = {t: c for t, c in terms.items() if c % n}
+    return constant // n, whole, constant % n, rest
+
+
+def _divisor(b: K) -> int:
+    if b.op != "const" or int(b.value) <= 0:  # type: ignore[call-overload]
+        raise TypeError(f"index: the divisor must be a positive constant, not {b}")
+    return int(b.value)  # type: ignore[call-overload]
+
+
+def div(a: K, b: K) -> K:
+    """a / b rounded down, b a positive constant."""
+    n = _divisor(b)
+    if n == 1:
+        return a
+    qc, qt, rc, rt = _split(a, n)
+    rest = from_linear(rc, rt)
+    if rest.low < 0:  # make the dividend non-negative, so that truncating division rounds down
+        shift = -(rest.low // n)
+        return sub(div(add(a, k.const(shift * n, "index")), b), k.const(shift, "index"))
+    quotient = from_linear(qc, qt)
+    if rest.high < n:
+        return quotient
+    common = gcd(n, *rt.values())
+    if common > 1:
+        rest, n = from_linear(rc // common, {t: c // common for t, c in rt.items()}), n // common
+        if rest.high < n:
+            return quotient
+    if rest.op == "div":
+        rest, n = rest.args[0], n * int(rest.args[1].value)  # type: ignore[call-overload]
+    if rest.op == "rem" and int(rest.args[1].value) % n == 0:  # type: ignore[call-overload]
+        m = int(rest.args[1].value)  # type: ignore[call-overload]
+        inner = rem(div(rest.args[0], k.const(n, "index")), k.const(m // n, "index"))
+        return add(quotient, inner)
+    node = k.make("div", "index", (rest, k.const(n, "index")), None, rest.low // n, rest.high // n)
+    return add(quotient, node)
+
+
+def rem(a: K, b: K) -> K:
+    """What a / b leaves, 0 … b - 1, b a positive constant."""
+    n = _divisor(b)
+    if n == 1:
+        return k.const(0, "index")
+    _, _, rc, rt = _split(a, n)
+    rest = from_linear(rc, rt)
+    if rest.low < 0:
+        rest = add(rest, k.const(-(rest.low // n) * n, "index"))
+    if rest.high < n:
+        return rest
+    common = gcd(n, *rt.values())
+    if common > 1:
+        constant, terms = linear(rest)
+        inner = from_linear(constant // common, {t: c // common for t, c in terms.items()})
+        small = rem(inner, k.const(n // common, "index"))
+        return add(mul(small, k.const(common, "index")), k.const(constant % common, "index"))
+    if rest.op == "rem" and int(rest.args[1].value) % n == 0:  # type: ignore[call-overload]
+        rest = rest.args[0]
+    return k.make("rem", "index", (rest, k.const(n, "index")), None, 0, n - 1)
+
+
+def minimum(a: K, b: K) -> K:
+    """The smaller."""
+    if a.high <= b.low:
+        return a
+    if b.high <= a.low:
+        return b
+    return k.make("min", "index", (a, b), None, min(a.low, b.low), min(a.high, b.high))
+
+
+def maximum(a: K, b: K) -> K:
+    """The larger."""
+    if a.low >= b.high:
+        return a
+    if b.low >= a.high:
+        return b
+    return k.make("max", "index", (a, b), None, max(a.low, b.low), max(a.high, b.high))
+
+
+def less(a: K, b: K) -> K:
+    """a < b."""
+    d = sub(a, b)
+    if d.high < 0:
+        return k.const(True, "bool")
+    return k.const(False, "bool") if d.low >= 0 else k.make("lt", "bool", (a, b))
+
+
+def less_equal(a: K, b: K) -> K:
+    """a <= b."""
+    return less(a, add(b, k.const(1, "index")))
+
+
+def equal(a: K, b: K) -> K:
+    """a == b."""
+    d = sub(a, b)
+    if d.low == d.high == 0:
+        return k.const(True, "bool")
+    return k.const(False, "bool") if d.low > 0 or d.high < 0 else k.make("eq", "bool", (a, b))
+
+
+def not_equal(a: K, b: K) -> K:
+    """a != b."""
+    return k.logical_not(equal(a, b))
+
+
+k.INDEX_RULES.update(
+    {"add": add, "sub": sub, "mul": mul, "div": div, "rem": rem, "min": minimum, "max": maximum,
+     "lt": less, "le": less_equal, "eq": equal, "ne": not_equal}
+)  # fmt: skip
+
+
+def flatten(indices: "list[K] | tuple[K, ...]", shape: tuple[int, ...]) -> K:
+    """The position in row-major memory of the element at `indices` of an array of this shape."""
+    total = k.const(0, "index")
+    stride = 1
+    for i, n in zip(reversed(indices), reversed(shape), strict=True):
+        if n != 1:
+            total = total + i * stride
+        stride *= n
+    return total
+
+
+def unflatten(position: K, shape: tuple[int, ...]) -> list[K]:
+    """The indices of the element at a row-major position."""
+    indices: list[K] = []
+    for n in reversed(shape):
+        indices.append(position % n if n > 1 else k.const(0, "index"))
+        position = position // max(n, 1)
+    return indices[::-1]

@@ -1,0 +1,1 @@
+"""What each operation means: tables of records, one family per file."""

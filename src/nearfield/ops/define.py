@@ -1,0 +1,137 @@
+"""The families: what all operations of one shape share, so that a row states only its arithmetic.
+
+A decorator turns a function in K (how one element is made) into an Op record, registers it, and returns the function that
+users call on Tensors. Shape and dtype rules, broadcasting, promotion and errors come from the family.
+"""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+from .. import scalar as k
+from ..dtype import DTYPES, DType, result_type
+from ..errors import DTypeError
+from ..op import REGISTRY, Op, Source
+from ..scalar import K
+from ..shape import broadcast
+from ..tensor import FUNCTIONS, Tensor, apply, call, dtype_of_number, scalar
+
+__all__ = ["KINDS", "elementwise", "narrow", "record", "require", "tensors_of"]
+
+KINDS = {"b": "bool", "i": "signed integer", "u": "unsigned integer", "f": "real"}
+BOOL, FLOAT = DTYPES["bool"], DTYPES["float32"]
+
+
+def narrow(value: K, dtype: DType) -> K:
+    """What a small integer keeps of a 32-bit result: int8 and uint8 wrap. float16 is rounded when it is stored."""
+    if dtype.name == "int8":
+        return (value << 24) >> 24
+    return value & 255 if dtype.name == "uint8" else value
+
+
+def require(who: str, dtype: DType, kinds: str) -> None:
+    """DTypeError unless the dtype is of one of the kinds."""
+    if dtype.kind not in kinds:
+        accepted = ", ".join(t.name for t in DTYPES.values() if t.kind in kinds)
+        raise DTypeError(f"{who}: dtype {dtype.name} is not accepted; accepted are {accepted}. Convert with nf.astype.")
+
+
+def record(
+    name: str, family: str, n_in: int, infer: Any, element: Any, ref: Any, grad: Any, doc: str, samples: Any = (), tol: float = 1e-6, **notes: Any
+) -> Op:
+    """Make an Op and register it under its name."""
+    if name in REGISTRY:
+        raise ValueError(f"op {name!r} is defined twice")
+    op = Op(name, family, n_in, infer, element, ref, grad, doc, tuple(samples), tol, notes)
+    REGISTRY[name] = op
+    return op
+
+
+def tensors_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> list[Tensor]:
+    """The arguments as Tensors of one dtype and shape: numbers take the others' dtype, types promote, shapes broadcast.
+
+    mixed    this many leading arguments keep their own dtype (the condition of `where`)
+    """
+    found = [a if isinstance(a, (Tensor, bool, int, float)) else call("asarray", a) for a in args]
+    dtypes = [t.node.dtype for t in found[mixed:] if isinstance(t, Tensor)]
+    common = result_type(*dtypes) if dtypes else None
+    for value in found[mixed:]:
+        if not isinstance(value, Tensor):
+            common = dtype_of_number(value, common)
+    assert common is not None
+    tensors = [_of_dtype(t, common if i >= mixed else BOOL) for i, t in enumerate(found)]
+    shapes = [t.node.shape for t in tensors]
+    if any(s != shapes[0] for s in shapes):
+        shape = broadcast(who, *shapes)
+        tensors = [t if t.node.shape == shape else call("broadcast_to", t, shape) for t in tensors]
+    return tensors
+
+
+def _of_dtype(value: Any, dtype: DType) -> Tensor:
+    if not isinstance(value, Tensor):
+        return scalar(value, dtype)
+    return value if value.node.dtype is dtype else call("astype", value, dtype)  # type: ignore[no-any-return]
+
+
+def _element(body: Callable[..., K]) -> Callable[..., K]:
+    def element(index: list[K], sources: list[Source], shape: Any, dtype: DType, attrs: Any) -> K:
+        return narrow(body(*[s.at(index) for s in sources]), dtype)
+
+    return element
+
+
+def _widened(ref: Callable[..., Any]) -> Callable[..., Any]:
+    """float16 is computed in float32 and rounded once, like everywhere in Nearfield."""
+
+    def meaning(*arrays: Any, dtype: DType, **attrs: Any) -> Any:
+        import numpy
+
+        wide = [a.astype("float32") if a.dtype == numpy.float16 else a for a in arrays]
+        with numpy.errstate(all="ignore"):
+            return numpy.asarray(ref(*wide)).astype(dtype.name)
+
+    return meaning
+
+
+def elementwise(
+    *, ref: Callable[..., Any], grad: Callable[..., Any] | None = None, kinds: str = "iuf", result: str = "same", mixed: int = 0,
+    samples: Any = (), tol: float = 1e-6, name: str = "",
+) -> Callable[[Callable[..., K]], Callable[..., Tensor]]:  # fmt: skip
+    """Element by element, with broadcasting and promotion.
+
+    kinds    accepted dtype kinds ("b" bool, "i" and "u" integers, "f" real)
+    result   "same" dtype as the (promoted) inputs, "bool", or "float": integers are converted to float32 first
+    mixed    this many leading arguments are conditions (bool)
+    grad     (g, *inputs, y) -> gradients
+    """
+
+    def decorate(body: Callable[..., K]) -> Callable[..., Tensor]:
+        title = name or body.__name__.rstrip("_")
+        n_in = body.__code__.co_argcount
+
+        def infer(shapes: Any, dtypes: list[DType], attrs: Any) -> tuple[Any, DType]:
+            require(title, dtypes[-1], kinds)
+            return shapes[0], BOOL if result == "bool" else dtypes[-1]
+
+        op = record(title, "elementwise", n_in, infer, _element(body), _widened(ref), grad, body.__doc__ or "", samples, tol, kinds=kinds, body=body, mixed=mixed)
+
+        def function(*args: Any) -> Tensor:
+            if len(args) != n_in:
+                raise TypeError(f"{title}: takes {n_in} arguments, received {len(args)}.")
+            tensors = tensors_of(title, args, mixed)
+            if result == "float" and tensors[-1].node.dtype.kind in "iu":
+                tensors = [*tensors[:mixed], *(call("astype", t, FLOAT) for t in tensors[mixed:])]
+            return apply(op, *tensors)
+
+        update_wrapper(function, body)
+        function.__name__ = title
+        function.op = op  # type: ignore[attr-defined]
+        FUNCTIONS[title] = function
+        return function
+
+    return decorate
+
+
+def constant(value: float, like: K) -> K:
+    """A number of the same K type as another expression."""
+    return k.const(value, like.type)

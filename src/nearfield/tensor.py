@@ -1,0 +1,284 @@
+"""Tensor: an immutable array that is an expression until somebody asks for its values.
+
+A Tensor is a handle on a Node. A Node is either an operation on other Nodes or a value (bytes, or memory of a device). The
+Nodes that a live handle names and that have no value yet are *pending*; asking for any value evaluates all of them at once.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .dtype import DTYPES, DType
+from .errors import DTypeError, ShapeError
+from .op import REGISTRY, Op
+
+__all__ = ["FUNCTIONS", "PENDING", "Node", "Tensor", "apply", "call", "leaf", "method", "set_evaluator"]
+
+
+class Node:
+    """One operation, or one value.
+
+    op      the record; None for a value or a traced input
+    value   None while pending; bytes in this process, or a device's Memory
+    """
+
+    __slots__ = ("__weakref__", "args", "attrs", "dtype", "handles", "op", "shape", "value")
+
+    def __init__(
+        self, op: Op | None, args: "tuple[Node, ...]", attrs: dict[str, Any], shape: tuple[int, ...], dtype: DType, value: Any = None
+    ) -> None:
+        self.op, self.args, self.attrs, self.shape, self.dtype, self.value = op, args, attrs, shape, dtype, value
+        self.handles = 0
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+
+PENDING: dict[int, Node] = {}  # by id: nodes with a handle and without a value
+FUNCTIONS: dict[str, Callable[..., Any]] = {}  # what operators and methods call, by name; filled by ops and functional
+
+
+class _Evaluator:
+    """What the runtime plugs in: the code base's one upward arrow (see runtime.py)."""
+
+    read: Callable[[Node], Any]
+    read_async: Callable[[Node], Any]
+    check_dtype: Callable[[str, DType], None]
+
+
+evaluator = _Evaluator()
+
+
+def set_evaluator(
+    read: Callable[[Node], Any], read_async: Callable[[Node], Any], check_dtype: Callable[[str, DType], None]
+) -> None:
+    """Tell Tensors how to get their values, so that this file need not know compiler and devices."""
+    evaluator.read, evaluator.read_async, evaluator.check_dtype = read, read_async, check_dtype
+
+
+def method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a function under its name for the operators and methods of Tensor."""
+    FUNCTIONS[function.__name__] = function
+    return function
+
+
+def call(name: str, *args: Any, **attrs: Any) -> Any:
+    """The function of that name, applied."""
+    return FUNCTIONS[name](*args, **attrs)
+
+
+class Tensor:
+    """An immutable n-dimensional array; made by `nf.asarray`, `nf.zeros` and their like, or by operations on others."""
+
+    __slots__ = ("__weakref__", "node")
+    __array_priority__ = 1000
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        node.handles += 1
+        if node.value is None:
+            PENDING[id(node)] = node
+
+    def __del__(self) -> None:
+        node = self.node
+        node.handles -= 1
+        if node.handles == 0:
+            PENDING.pop(id(node), None)
+
+    shape = property(lambda self: self.node.shape, doc="Sizes, outermost first.")
+    dtype = property(lambda self: self.node.dtype, doc="The element type.")
+    ndim = property(lambda self: len(self.node.shape), doc="The number of axes.")
+    size = property(lambda self: self.node.size, doc="The number of elements.")
+    nbytes = property(lambda self: self.node.size * self.node.dtype.itemsize, doc="Bytes of the values in memory.")
+    T = property(lambda self: call("matrix_transpose", self), doc="The matrix with rows and columns exchanged.")
+    mT = property(lambda self: call("matrix_transpose", self), doc="The last two axes exchanged.")  # noqa: N815
+
+    @property
+    def device(self) -> str:
+        """Where the values are: a device's name, "host" for values not used yet, "pending" if not computed."""
+        value = self.node.value
+        if value is None:
+            return "pending"
+        return "host" if isinstance(value, (bytes, bytearray, memoryview)) else str(value.device.name)
+
+    def _bytes(self) -> memoryview:
+        return memoryview(evaluator.read(self.node)).cast("B")
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array (a copy, or read-only)."""
+        import numpy
+
+        return numpy.frombuffer(self._bytes(), dtype=self.dtype.name, count=self.size).reshape(self.shape)
+
+    async def data(self) -> Any:
+        """The values once they are there: a NumPy array, or without NumPy nested lists. Works in every browser."""
+        await evaluator.read_async(self.node)
+        try:
+            return self.numpy()
+        except ImportError:
+            return self.tolist()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers; of a scalar, the number."""
+        import struct
+
+        code = self.dtype.code
+        values: list[Any] = list(struct.unpack_from(f"<{self.size}{code}", self._bytes()))
+        for n in reversed(self.shape[1:]):
+            values = [values[i : i + n] for i in range(0, len(values), n)] if n else [[] for _ in range(_count(self.shape, n))]
+        if self.size == 0:
+            return _empty(self.shape)
+        return values if self.shape else values[0]
+
+    def item(self) -> Any:
+        """The one value as a Python number.
+
+        errors   ShapeError if there is not exactly one
+        """
+        if self.size != 1:
+            raise ShapeError(f"item: the array has shape {self.shape}, {self.size} elements; accepted is one. Index it first.")
+        return call("reshape", self, ()).tolist() if self.shape else self.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.numpy()
+        return array.astype(dtype) if dtype is not None else (array.copy() if copy else array)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.numpy().copy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        import nearfield
+
+        return nearfield
+
+    def __repr__(self) -> str:
+        return str(call("to_text", self))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("len: a scalar has no length; accepted are arrays of rank 1 and more.")
+        return self.shape[0]  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DTypeError(f"index: a tensor of dtype {self.dtype.name} cannot index; accepted are integers.")
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __getitem__(self, key: Any) -> "Tensor":
+        return call("getitem", self, key)  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError("Tensor: tensors do not change; make a new one with nf.where(mask, new, x) or nf.scatter.")
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> "Tensor":
+        """The same values in that device's memory."""
+        return call("to_device", self, device)  # type: ignore[no-any-return]
+
+
+def _count(shape: tuple[int, ...], n: int) -> int:
+    return 0 if n == 0 else 1
+
+
+def _empty(shape: tuple[int, ...]) -> list[Any]:
+    if shape[0] == 0:
+        return []
+    return [_empty(shape[1:]) for _ in range(shape[0])]
+
+
+def _binary_operator(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def forward(self: Tensor, other: Any) -> Any:
+        function = FUNCTIONS[name]
+        return function(self, other) if _accepts(other) else NotImplemented
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        function = FUNCTIONS[name]
+        return function(other, self) if _accepts(other) else NotImplemented
+
+    return forward, reflected
+
+
+def _accepts(other: Any) -> bool:
+    return isinstance(other, (Tensor, int, float)) or hasattr(other, "__array__") or hasattr(other, "dtype")
+
+
+OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide", "mod": "remainder",
+    "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+}  # fmt: skip
+COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
+METHODS = ("reshape", "astype", "sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin", "std", "var", "squeeze",
+           "permute_dims", "flatten")  # fmt: skip
+
+
+def _plug() -> None:
+    for name, function in OPERATORS.items():
+        forward, reflected = _binary_operator(function)
+        setattr(Tensor, f"__{name}__", forward)
+        setattr(Tensor, f"__r{name}__", reflected)
+    for name, function in COMPARISONS.items():
+        setattr(Tensor, f"__{name}__", _binary_operator(function)[0])
+    for name, function in UNARY.items():
+        setattr(Tensor, f"__{name}__", lambda self, function=function: FUNCTIONS[function](self))
+    for name in METHODS:
+        bound = lambda self, *args, name=name, **options: FUNCTIONS[name](self, *args, **options)  # noqa: E731
+        bound.__name__, bound.__doc__ = name, f"`nf.{name}` of this tensor."
+        setattr(Tensor, name, bound)
+
+
+_plug()
+
+
+def leaf(value: Any, shape: tuple[int, ...], dtype: DType) -> Tensor:
+    """A Tensor of known values: bytes, or a device's Memory."""
+    return Tensor(Node(None, (), {}, shape, dtype, value))
+
+
+def apply(op: Op | str, *inputs: Tensor, **attrs: Any) -> Tensor:
+    """The Tensor that the operation makes of its inputs; shapes and dtypes are checked now, values come later."""
+    record = REGISTRY[op] if isinstance(op, str) else op
+    nodes = tuple([t.node for t in inputs])
+    shape, dtype = record.infer([n.shape for n in nodes], [n.dtype for n in nodes], attrs)
+    if dtype.itemsize == 8:
+        evaluator.check_dtype(record.name, dtype)
+    return Tensor(Node(record, nodes, attrs, shape, dtype))
+
+
+def scalar(value: Any, dtype: DType) -> Tensor:
+    """A constant of rank 0 that becomes part of the compiled Program."""
+    return apply("const", value=value, dtype=dtype)
+
+
+def dtype_of_number(value: Any, other: DType | None) -> DType:
+    """The dtype a Python number takes beside a tensor of dtype `other`: the tensor's, if its kind can hold it."""
+    if isinstance(value, bool):
+        return other or DTYPES["bool"]
+    if isinstance(value, int):
+        return other if other is not None and other.kind != "b" else DTYPES["int32"]
+    return other if other is not None and other.kind == "f" else DTYPES["float32"]
