@@ -37,7 +37,7 @@ def _between(roots: list[Node], wanted: set[int]) -> list[Node]:
     while stack:
         node, ready = stack.pop()
         if ready:
-            if any(reaches[id(a)] for a in node.args) or id(node) in wanted:
+            if any(reaches.get(id(a), False) for a in node.args) or id(node) in wanted:
                 reaches[id(node)] = True
                 order.append(node)
             continue

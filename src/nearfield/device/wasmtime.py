@@ -1,0 +1,304 @@
+"""The "wasm" device, natively: WebAssembly with SIMD and threads through wasmtime.
+
+All Sessions share one linear memory, which grows and never moves. Thread 0 is the caller's; the others wait in a Crew.
+"""
+
+import ctypes
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from threading import Lock
+from typing import Any
+
+import wasmtime
+
+from ..dtype import DTYPES
+from ..errors import DeviceError, FormatError
+from ..program.program import Buffer, Program
+from ..program.verify import verify
+from .allocator import Allocator
+from .call import Call, arrange, calls, find
+from .crew import Crew
+from .device import Data, Device, Memory, Session, Stats, check_read, check_target, check_weight, check_write
+from .device import octets, room_of
+from .wasmtime_call import SharedMemory, Team, caller
+
+__all__ = ["WasmDevice", "describe"]
+
+PAGE = 65536
+PAGES = 65536
+RESERVED = 1024  # nothing lives near address 0, so that a wrong address of 0 harms nobody
+MODULES = 64  # compiled modules remembered
+WORTH_A_THREAD = 100_000  # operations: below this, waking a thread costs more than it brings
+HEADER = 4  # words in front of the addresses in a block of arguments
+
+
+def describe() -> str:
+    """The driver and its version."""
+    return f"wasmtime {version('wasmtime')}, {_threads()} threads"
+
+
+def _threads() -> int:
+    text = os.environ.get("NEARFIELD_THREADS", "")
+    if not text:
+        return os.cpu_count() or 1
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise DeviceError(f"wasm: NEARFIELD_THREADS is {text!r}; accepted are 1 to 1024.")
+    return int(text)
+
+
+def _engine() -> wasmtime.Engine:
+    config = wasmtime.Config()
+    config.wasm_simd = True
+    config.wasm_relaxed_simd = True
+    config.wasm_threads = True
+    config.shared_memory = True
+    config.cranelift_opt_level = "speed"
+    return wasmtime.Engine(config)
+
+
+class WasmDevice(Device):
+    """The processor, through WebAssembly."""
+
+    def __init__(self) -> None:
+        self.name = "wasm"
+        self.description = describe()
+        self.dtypes = frozenset(DTYPES)
+        self.features = frozenset({"relaxed-simd"})
+        self.is_hardware = False
+        self.limits = {"memory": PAGE * PAGES, "threads": _threads()}
+        self.engine = _engine()
+        self.memory = SharedMemory(self.engine, wasmtime.MemoryType(wasmtime.Limits(1, PAGES), shared=True))
+        self.base = ctypes.addressof(self.memory.data_ptr().contents)
+        # a view of all that the memory can ever be; only addresses below its present size are used
+        self.view = memoryview((ctypes.c_ubyte * (PAGE * PAGES)).from_address(self.base)).cast("B")
+        self.running = Lock()
+        self.crew = Crew()
+        self._guard = Lock()
+        self._blocks = Allocator(RESERVED, PAGE * PAGES)
+        self._size = PAGE
+        self._given: deque[tuple[int, int]] = deque()
+        self._bytes = self._peak = self._count = 0
+        self._modules: dict[bytes, wasmtime.Module] = {}
+
+    def alloc(self, nbytes: int) -> Memory:
+        room = room_of(nbytes)
+        with self._guard:
+            self._collect()
+            address = self._blocks.take(room)
+            if address < 0 or (self._blocks.end > self._size and not self._grow()):
+                if address >= 0:
+                    self._blocks.give(address)
+                raise self._full(room)
+            self._bytes += room
+            self._count += 1
+            self._peak = max(self._peak, self._bytes)
+        return Memory(self, address, nbytes, room)
+
+    def write(self, memory: Memory, data: Data) -> None:
+        source = octets(data)
+        check_write(memory, len(source))
+        self.view[memory.key : memory.key + len(source)] = source
+
+    def read(self, memory: Memory, nbytes: int) -> bytearray:
+        check_read(memory, nbytes)
+        return bytearray(self.view[memory.key : memory.key + nbytes])
+
+    async def read_async(self, memory: Memory, nbytes: int) -> bytearray:
+        return self.read(memory, nbytes)  # whatever ran has ended, so there is nothing to wait for
+
+    def load(self, program: Program) -> "WasmSession":
+        verify(program)
+        check_target(self, program)
+        return WasmSession(self, program)
+
+    def stats(self) -> Stats:
+        with self._guard:
+            self._collect()
+            return Stats(self._bytes, self._peak, self._count, self._blocks.freed)
+
+    def close(self) -> None:
+        self.is_lost = True
+        self.crew.dismiss()
+        self._modules.clear()
+
+    def compiled(self, code: bytes) -> wasmtime.Module:
+        """The module as machine code, compiled at most once.
+
+        errors   FormatError if it is not WebAssembly, or not of the form that the specification asks for
+        """
+        key = sha256(code).digest()
+        module = self._modules.get(key)
+        if module is None:
+            module = _compile(self.engine, code)
+            while len(self._modules) >= MODULES:
+                del self._modules[next(iter(self._modules))]
+            self._modules[key] = module
+        return module
+
+    def _free(self, key: int, room: int) -> None:
+        # only noted here: the guard may be held by this very thread, when Python frees things inside `alloc`
+        self._given.append((key, room))
+
+    def _collect(self) -> None:
+        while self._given:
+            address, room = self._given.popleft()
+            self._blocks.give(address)
+            self._bytes -= room
+            self._count -= 1
+
+    def _grow(self) -> bool:
+        missing = -(-(self._blocks.end - self._size) // PAGE)
+        # an eighth more than asked for, so that many small blocks do not grow it many times
+        for pages in (min(max(missing, self._size // PAGE // 8), PAGES - self._size // PAGE), missing):
+            try:
+                self.memory.grow(pages)
+            except wasmtime.WasmtimeError:
+                continue
+            self._size += pages * PAGE
+            return True
+        return False
+
+    def _full(self, room: int) -> DeviceError:
+        return DeviceError(
+            f"wasm: out of memory: a block of {room:,} bytes does not fit; {self._bytes:,} of {PAGE * PAGES:,} bytes are "
+            f"in use. Let go of tensors, use dtype='float16', or use device 'webgpu'."
+        )
+
+
+def _compile(engine: wasmtime.Engine, code: bytes) -> wasmtime.Module:
+    try:
+        module = wasmtime.Module(engine, code)
+    except wasmtime.WasmtimeError as error:
+        raise FormatError(f"program: module: is not WebAssembly: {_first_line(error)}. Export it again.") from None
+    imports = [(row.module, row.name, type(row.type)) for row in module.imports]
+    if imports != [("env", "memory", wasmtime.MemoryType)]:
+        raise FormatError(f"program: module: imports {imports[:4]}; accepted is env.memory alone. Export it again.")
+    return module
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]
+
+
+class WasmSession(Session):
+    """A Program in the device's memory, with one instance of its module for each thread that has run it."""
+
+    def __init__(self, device: WasmDevice, program: Program) -> None:
+        self.device: WasmDevice = device
+        self.program = program
+        self._calls = calls(program)
+        self._module = device.compiled(program.module)
+        self._exports()
+        self._instances: list[tuple[wasmtime.Store, wasmtime.Instance]] = []
+        self._callers: dict[str, list[Callable[[], str | None]]] = {}
+        self._weights: dict[str, Memory] = {}
+        self._kept: list[Memory] = []
+        self._args = device.alloc(4 * (HEADER + len(program.buffers)))
+        self._words: Any = (ctypes.c_uint32 * (HEADER + len(program.buffers))).from_address(device.base + self._args.key)
+        self._place()
+
+    def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
+        call = find(self._calls, entry)
+        device = self.device
+        outputs = arrange(device, call, inputs)
+        with device.running:
+            self._open()
+            words = self._words
+            for number, memory in zip(call.entry.inputs, inputs, strict=True):
+                words[HEADER + number] = memory.key
+            for number, memory in zip(call.entry.outputs, outputs, strict=True):
+                words[HEADER + number] = memory.key
+            threads = min(device.limits["threads"], call.cost // WORTH_A_THREAD)
+            error = self._caller(entry, 0, 1)() if threads < 2 else self._together(entry, threads)
+        if error is not None:
+            raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
+        return outputs
+
+    def load_weights(self, values: Mapping[str, Data]) -> None:
+        sources = {name: octets(data) for name, data in values.items()}
+        places = {name: check_weight(self._weights, name, len(source)) for name, source in sources.items()}
+        for name, source in sources.items():
+            self.device.write(places[name], source)
+
+    def read_weight(self, name: str) -> bytes:
+        memory = check_weight(self._weights, name)
+        return bytes(self.device.read(memory, memory.nbytes))
+
+    def close(self) -> None:
+        with self.device.running:
+            self._calls = {}
+            self._callers.clear()
+            self._instances.clear()
+            self._weights.clear()
+            self._kept.clear()
+
+    def _open(self) -> None:
+        if self.device.is_lost or not self._calls:
+            raise DeviceError("wasm: run: this Session or its device is closed. Load the Program again.")
+
+    def _exports(self) -> None:
+        kinds = {row.name: row.type for row in self._module.exports}
+        wanted = [wasmtime.ValType.i32()] * 3
+        for name in self._calls:
+            kind = kinds.get(f"run_{name}")
+            if not isinstance(kind, wasmtime.FuncType) or kind.params != wanted or kind.results:
+                raise FormatError(f"program: module: has no function run_{name}(args, thread, threads). Export it again.")
+
+    def _place(self) -> None:
+        """Reserve and fill the arena, constants and weights, and write their addresses into the arguments, for good."""
+        program, words = self.program, self._words
+        ctypes.memset(ctypes.addressof(words), 0, ctypes.sizeof(words))
+        words[2] = 1  # thread 0 may block: this is no browser's page
+        arena = self._keep(program.arena) if program.arena else 0
+        for number, buffer in enumerate(program.buffers):
+            if buffer.kind == "scratch":
+                words[HEADER + number] = arena + buffer.offset
+            elif buffer.kind == "constant":
+                words[HEADER + number] = self._constant(buffer)
+            elif buffer.kind == "weight":
+                words[HEADER + number] = self._weight(buffer)
+
+    def _keep(self, nbytes: int) -> int:
+        memory = self.device.alloc(nbytes)
+        self._kept.append(memory)
+        return int(memory.key)
+
+    def _constant(self, buffer: Buffer) -> int:
+        address = self._keep(buffer.nbytes)
+        self.device.view[address : address + buffer.nbytes] = self.program.data[buffer.offset :][: buffer.nbytes]
+        return address
+
+    def _weight(self, buffer: Buffer) -> int:
+        memory = self.device.alloc(buffer.nbytes)
+        ctypes.memset(self.device.base + memory.key, 0, memory.room)
+        self._weights[buffer.name] = memory
+        return int(memory.key)
+
+    def _caller(self, entry: str, thread: int, threads: int) -> Callable[[], str | None]:
+        """What runs one thread's share, prepared at the first use."""
+        key = f"{entry} {thread} {threads}"
+        ready = self._callers.get(key)
+        if ready is None:
+            store, instance = self._instance(thread)
+            function = instance.exports(store)[f"run_{entry}"]
+            ready = self._callers[key] = caller(store, function, (int(self._args.key), thread, threads))
+        return ready
+
+    def _instance(self, thread: int) -> tuple[wasmtime.Store, wasmtime.Instance]:
+        while len(self._instances) <= thread:
+            store = wasmtime.Store(self.device.engine)
+            try:
+                instance = wasmtime.Instance(store, self._module, [self.device.memory])
+            except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+                raise FormatError(f"program: module: cannot start: {_first_line(error)}. Export it again.") from None
+            self._instances.append((store, instance))
+        return self._instances[thread]
+
+    def _together(self, entry: str, threads: int) -> str | None:
+        shares = [self._caller(entry, thread, threads) for thread in range(threads)]
+        team = Team(self.device.engine, self.device.memory, int(self._args.key), self._words, threads)
+        self.device.crew.run([team.share(call) for call in shares])
+        return team.error
