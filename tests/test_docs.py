@@ -91,10 +91,8 @@ def test_commands_exist(path: Path) -> None:
 
 def test_links_lead_somewhere() -> None:
     """Relative links between documents and to files of the repository."""
-    broken = []
-    for path in DOCUMENTS:
-        prose = BLOCK.sub("", path.read_text())
-        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
-            if ":" not in link and not (path.parent / link).exists():
-                broken.append(f"{path.relative_to(ROOT)}: {link}")
+    found = [(p, link) for p in DOCUMENTS for link in re.findall(r"\]\(([^)#\s]+)", BLOCK.sub("", p.read_text()))]
+    broken = [
+        f"{p.relative_to(ROOT)}: {link}" for p, link in found if ":" not in link and not (p.parent / link).exists()
+    ]
     assert not broken, "\n".join(broken)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
@@ -107,7 +107,7 @@ class Site:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Self:
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
         return self
@@ -154,7 +154,7 @@ class Pyodide:
     """Pyodide in a page, with the wheel installed. `run` is one cell of a notebook."""
 
     def __init__(self, page: Page, site: Site, *, wheel: Path | None, isolated: bool = False) -> None:
-        """wheel: installed from its address, as `pyodide.loadPackage(url)` does it for a user; None for Python alone."""
+        """wheel: installed from its address by `pyodide.loadPackage(url)`, as users do it; None for Python alone."""
         self.page = page
         page.goto(f"{site.url}{'/isolated' if isolated else ''}/pages/pyodide.html")
         self.boot_ms: float = page.evaluate("boot()")
@@ -164,7 +164,5 @@ class Pyodide:
     def run(self, code: str) -> Any:
         """Run Python (`await` works at its top); the value of its last expression comes back by way of JSON."""
         answer = self.page.evaluate("code => run(code)", code)
-        assert "error" not in answer, "in Pyodide:\n" + re.sub(
-            r"(?s)^.*?File \"<exec>\"", 'File "<exec>"', answer["error"]
-        )
+        assert "error" not in answer, "in Pyodide:\n" + re.sub(r'(?s)^.*?(?=File "<exec>")', "", answer["error"])
         return json.loads(answer["value"])

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, Page
 
-from browser.harness import ROOT, Pyodide, Site, screenshot
+from browser.harness import ROOT, Pyodide, Site, screenshot, watched_page
 
 INIT = ROOT / "src" / "nearfield" / "__init__.py"
 has_package = pytest.mark.skipif(not INIT.exists(), reason="there is no nearfield/__init__.py yet")
@@ -47,7 +47,8 @@ def test_import_needs_only_the_standard_library(pyodide: Pyodide) -> None:
         before = set(sys.modules)
         import nearfield
         loaded = {name.split(".")[0] for name in set(sys.modules) - before}
-        sorted(loaded - set(sys.stdlib_module_names) - {"nearfield", "js", "pyodide_js", "pyodide", "_pyodide", "_pyodide_core"})
+        ours = {"nearfield", "js", "pyodide_js", "pyodide", "_pyodide", "_pyodide_core"}
+        sorted(loaded - set(sys.stdlib_module_names) - ours)
     """
     assert pyodide.run(code) == []
     assert pyodide.run("import importlib.util; importlib.util.find_spec('numpy') is None") is True
@@ -57,8 +58,6 @@ def test_import_needs_only_the_standard_library(pyodide: Pyodide) -> None:
 @pytest.mark.slow
 def test_pyodide_boots_isolated_too(browser: Browser, site: Site) -> None:
     """Cross-origin isolation changes nothing for Pyodide itself."""
-    from browser.harness import watched_page
-
     with watched_page(browser) as page:
         python = Pyodide(page, site, wheel=None, isolated=True)
         assert python.run("import sys; sys.platform") == "emscripten"
