@@ -93,7 +93,7 @@ def room_of(name: str) -> str:
 
 @functools.cache
 def imports_of(path: Path, *, at_top: bool = False) -> frozenset[str]:
-    """Dotted names of all that a file imports, wherever in it that stands (or at the top): `from .a import b` is .a.b."""
+    """Dotted names of all that a file imports, wherever in it (or at its top): `from .a import b` is nearfield.a.b."""
     package = dotted(path).split(".")[: None if path.name == "__init__.py" else -1]
     found: set[str] = set()
     for node in tree_of(path).body if at_top else ast.walk(tree_of(path)):
