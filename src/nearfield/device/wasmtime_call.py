@@ -67,9 +67,9 @@ def _quick(store: wasmtime.Store, function: Any, numbers: tuple[int, ...]) -> Ca
         if error:
             return reason(wasmtime.WasmtimeError._from_ptr(error))
         if trap:
-            # the object made of it owns the trap, so a copy of the pointer goes in and ours is cleared
-            owned = ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))
-            ctypes.memset(out._obj, 0, ctypes.sizeof(ctypes.c_void_p))
+            # the object made of it owns the trap, so it gets a copy of the pointer, and ours is cleared for the next call
+            owned = ctypes.cast(ctypes.cast(trap, ctypes.c_void_p), ctypes.POINTER(ffi.wasm_trap_t))
+            ctypes.c_void_p.from_address(ctypes.addressof(trap)).value = None
             return reason(wasmtime.Trap._from_ptr(owned))
         return None
 

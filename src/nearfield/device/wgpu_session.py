@@ -1,0 +1,140 @@
+"""A Program loaded on the native WebGPU device."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..program.program import Program
+from .call import Call, arrange, calls, find
+from .device import Data, Memory, Session, check_weight, octets
+from .wgpu_pool import Block
+from .wgpu_record import Dispatch, Tape
+
+if TYPE_CHECKING:
+    from .wgpu import WgpuDevice
+
+__all__ = ["WgpuSession"]
+
+ALIGNMENT = 256  # of offsets into a buffer
+TAPES = 64  # sets of buffers remembered
+GROUPS = 4096  # bind groups remembered
+CONSTANTS = 128 << 20  # bytes of constants in one buffer, unless one alone is larger
+
+
+class WgpuSession(Session):
+    """Pipelines, the Program's own buffers, and what was recorded for the callers' buffers seen so far."""
+
+    def __init__(self, device: "WgpuDevice", program: Program) -> None:
+        self.device: WgpuDevice = device
+        self.program = program
+        self._calls = calls(program)
+        self._pipelines = device.pipelines.compile(program.kernels)
+        self._weights: dict[str, Memory] = {}
+        self._kept: list[Memory] = []
+        self._placed: dict[int, tuple[Block, int]] = {}
+        self._groups: OrderedDict[tuple[tuple[int, int, int], ...], Any] = OrderedDict()
+        self._tapes: OrderedDict[tuple[str, tuple[int, ...]], Tape] = OrderedDict()
+        self._place()
+
+    def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
+        device = self.device
+        with device.running:
+            device.check_open(self._calls)
+            call = find(self._calls, entry)
+            outputs = arrange(device, call, inputs)
+            blocks = [memory.key for memory in inputs]
+            blocks += [memory.key for memory in outputs]
+            key = entry, tuple([block.number for block in blocks])
+            tape = self._tapes.get(key)
+            if tape is None:
+                tape = self._tape(call, blocks)
+                self._tapes[key] = tape
+                if len(self._tapes) > TAPES:
+                    self._tapes.popitem(last=False)
+            device.submit(tape)
+        return outputs
+
+    def load_weights(self, values: Mapping[str, Data]) -> None:
+        sources = {name: octets(data) for name, data in values.items()}
+        places = {name: check_weight(self._weights, name, len(source)) for name, source in sources.items()}
+        for name, source in sources.items():
+            self.device.write(places[name], source)
+
+    def read_weight(self, name: str) -> bytes:
+        memory = check_weight(self._weights, name)
+        return bytes(self.device.read(memory, memory.nbytes))
+
+    def close(self) -> None:
+        with self.device.running:
+            for table in (self._calls, self._weights, self._placed, self._groups, self._tapes):
+                table.clear()  # type: ignore[attr-defined]
+            self._kept.clear()
+
+    def forget(self, numbers: set[int]) -> None:
+        """Drop what was recorded for buffers that are no more."""
+        for key in [key for key in self._tapes if not numbers.isdisjoint(key[1])]:
+            del self._tapes[key]
+        for group in [key for key in self._groups if any(number in numbers for number, _, _ in key)]:
+            del self._groups[group]
+
+    def _place(self) -> None:
+        """Reserve and fill the arena, constants and weights."""
+        arena = self._keep(self.program.arena) if self.program.arena else None
+        for number, buffer in enumerate(self.program.buffers):
+            if buffer.kind == "scratch" and arena is not None:
+                self._placed[number] = (arena, buffer.offset)
+            elif buffer.kind == "weight":
+                memory = self.device.alloc(buffer.nbytes)
+                self.device.clear(memory)
+                self._weights[buffer.name] = memory
+                self._placed[number] = (memory.key, 0)
+        self._constants()
+
+    def _keep(self, nbytes: int) -> Block:
+        memory = self.device.reserve(nbytes)
+        self._kept.append(memory)
+        block: Block = memory.key
+        return block
+
+    def _constants(self) -> None:
+        """Pack the constants into few buffers: the file aligns them to 16 bytes, and WebGPU wants 256."""
+        shelf: list[tuple[int, int]] = []
+        used = 0
+        for number, buffer in enumerate(self.program.buffers):
+            if buffer.kind != "constant":
+                continue
+            if shelf and used + buffer.room > CONSTANTS:
+                self._shelve(shelf, used)
+                shelf, used = [], 0
+            shelf.append((number, used))
+            used += -(-buffer.room // ALIGNMENT) * ALIGNMENT
+        if shelf:
+            self._shelve(shelf, used)
+
+    def _shelve(self, shelf: list[tuple[int, int]], size: int) -> None:
+        block = self._keep(size)
+        data = memoryview(self.program.data)
+        for number, offset in shelf:
+            buffer = self.program.buffers[number]
+            self.device.put(block, offset, data[buffer.offset : buffer.offset + buffer.nbytes])
+            self._placed[number] = (block, offset)
+
+    def _tape(self, call: Call, blocks: Sequence[Block]) -> Tape:
+        outside = (*call.entry.inputs, *call.entry.outputs)
+        where = {number: (block, 0) for number, block in zip(outside, blocks, strict=True)}
+        steps = self.program.steps[call.entry.start : call.entry.stop]
+        dispatches = [
+            Dispatch(self._pipelines[step.kernel], self._group(step.buffers, where), *step.size) for step in steps
+        ]
+        return self.device.tape(dispatches)
+
+    def _group(self, numbers: Sequence[int], where: Mapping[int, tuple[Block, int]]) -> Any:
+        buffers = self.program.buffers
+        spots = [(where.get(n) or self._placed[n], buffers[n].room) for n in numbers]
+        key = tuple((block.number, offset, room) for (block, offset), room in spots)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = self.device.bind([(b.buffer, offset, room) for (b, offset), room in spots])
+            if len(self._groups) > GROUPS:
+                self._groups.popitem(last=False)
+        return group
