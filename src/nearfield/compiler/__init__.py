@@ -1,0 +1,1 @@
+"""Graph -> Program: simplify, fuse, lower, plan, spell."""
