@@ -1,0 +1,27 @@
+// Bundle src/ into one file: `node build.mjs` writes it, `node build.mjs --check` fails if it is stale or too large.
+import { readFileSync, writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const TARGET = new URL("../src/nearfield/web/nearfield.js", import.meta.url);
+const BUDGET = 12_000;
+
+const { outputFiles } = await build({
+  entryPoints: [new URL("src/main.js", import.meta.url).pathname],
+  bundle: true, minify: true, format: "esm", target: "es2022", charset: "utf8", legalComments: "none", write: false,
+});
+// esbuild ends an ES module in `export{a as load,…};`. Python evaluates the part before "\nexport"
+// as a script, and pages import the whole, so the names become the properties of one object.
+const [, body, names] = /^([^]*)export\{([^}]*)\};\s*$/.exec(outputFiles[0].text) ?? [];
+const pairs = names.split(",").map((pair) => pair.split(" as "));
+const exported = pairs.map(([local, name = local]) => `${name}:${local}`);
+const text =
+  `const nearfield=(()=>{"use strict";${body.trim()}return{${exported}}})();\n` +
+  `export const {${pairs.map(([local, name = local]) => name)}}=nearfield;\n`;
+if (text.split("\nexport").length !== 2) throw new Error("the bundle holds a line that begins with 'export'");
+
+const size = gzipSync(text, { level: 9 }).length;
+console.log(`nearfield.js: ${text.length} characters, ${size} bytes with gzip -9 (budget ${BUDGET})`);
+if (!process.argv.includes("--check")) writeFileSync(TARGET, text);
+else if (size > BUDGET) throw new Error("over budget");
+else if (readFileSync(TARGET, "utf8") !== text) throw new Error("src/nearfield/web/nearfield.js is stale: run `node build.mjs`");

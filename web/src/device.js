@@ -1,0 +1,242 @@
+// What the two devices share: handles, counting, and the order in which a call binds its buffers.
+import { DeviceError, show } from "./errors.js";
+import { decode, nbytes, room } from "./program.js";
+
+/**
+ * @typedef {import("./program.js").Program} Program
+ * @typedef {{room: number}} Block memory of a device: at least `room` bytes
+ */
+
+/**
+ * A Program on a device: `blocks[i]` is the memory of buffer i.
+ * @template {Block} B
+ */
+export class Session {
+  /** @param {Program} program */
+  constructor(program) {
+    this.program = program;
+    /** @type {B[]} */
+    this.blocks = [];
+    /** Memory that lives as long as the Session. @type {B[]} */
+    this.owned = [];
+    /** Handles of the weights, by name. @type {Map<string, number>} */
+    this.weights = new Map();
+  }
+}
+
+/**
+ * Buffers as integer handles, and Programs that run on them. `B` is how a device describes memory, `S` its Session.
+ * @template {Block} B
+ * @template {Session<B>} S
+ * @abstract
+ */
+export class Device {
+  /** @param {string} name */
+  constructor(name) {
+    this.name = name;
+    /** @type {string[]} */
+    this.features = [];
+    /** Words that tell this machine's device from others of the same name. */
+    this.adapter = "";
+    /** @type {Map<number, B>} */
+    this.handles = new Map();
+    /** Handles that `free` leaves alone: a Session's weights. @type {Set<number>} */
+    this.kept = new Set();
+    /** @type {Map<number, S>} */
+    this.sessions = new Map();
+    this.serial = 0;
+    this.bytes = 0;
+    this.peak = 0;
+  }
+
+  // What each device adds -----------------------------------------------------------------------------------------
+
+  /** Memory with unknown contents. @param {number} room @returns {B} */
+  take(room) { throw room; }
+  /** @param {B} block */
+  give(block) { throw block; }
+  /** @param {B} block @param {Uint8Array} bytes @param {number} offset */
+  put(block, bytes, offset) { throw [block, bytes, offset]; }
+  /** @param {B} from @param {B} to */
+  copy(from, to) { throw [from, to]; }
+  /** Throws DeviceError if the device is gone. */
+  alive() {}
+  /** @param {B} block @param {number} n @returns {Promise<Uint8Array>} */
+  async get(block, n) { throw [block, n]; }
+  /** @param {Program} program @returns {S} */
+  prepare(program) { throw program; }
+  /** @param {Program} program @returns {Promise<S>} */
+  async prepareAsync(program) { throw program; }
+  /** Run the steps of an entry on `session.blocks`. @param {S} session @param {number} entry @param {number} serial */
+  execute(session, entry, serial) { throw [session, entry, serial]; }
+  /** A Session got its number, or is about to lose it. @param {S} session @param {number} serial */
+  remember(session, serial) {}
+  /** @param {S} session @param {number} serial */
+  forget(session, serial) {}
+  /** Bytes held for later use. @returns {number} */
+  pooled() { throw this; }
+  /** @returns {Record<string, unknown>} */
+  limits() { throw this; }
+
+  // Buffers -------------------------------------------------------------------------------------------------------
+
+  /** @param {string} what @returns {never} */
+  fail(what) {
+    throw new DeviceError(`${this.name}: ${what}.`);
+  }
+
+  /** A new buffer's handle; its contents are unknown. @param {number} n bytes */
+  alloc(n) {
+    this.alive();
+    if (!Number.isSafeInteger(n) || n < 0) this.fail(`alloc: ${show(n)} is not a number of bytes`);
+    const block = this.take(room(n));
+    this.bytes += block.room;
+    this.peak = Math.max(this.peak, this.bytes);
+    this.handles.set(++this.serial, block);
+    return this.serial;
+  }
+
+  /** The memory of a handle, which must hold `n` bytes. @param {number} id @param {number} [n] */
+  block(id, n = 0) {
+    this.alive();
+    const block = this.handles.get(id) ?? this.fail(`no buffer ${show(id)}; it was freed, or never made`);
+    if (!(n >= 0 && n <= block.room)) this.fail(`buffer ${id} has ${block.room} bytes; ${show(n)} were asked of it`);
+    return block;
+  }
+
+  /** Give a buffer's memory back. Work that was started with it is not disturbed. @param {number} id */
+  free(id) {
+    const block = this.handles.get(id);
+    if (!block || this.kept.has(id)) this.fail(`free: ${block ? "a Program's weight" : "no buffer"} ${show(id)}`);
+    this.handles.delete(id);
+    this.bytes -= block.room;
+    this.give(block);
+  }
+
+  /** @param {number} id @param {Uint8Array} bytes @param {number} [offset] a multiple of 4 */
+  write(id, bytes, offset = 0) {
+    this.put(this.block(id, offset + bytes.length), bytes, offset);
+  }
+
+  /** A copy of the first `n` bytes, when all that was started before is done. @param {number} id @param {number} n */
+  async read(id, n) {
+    return this.get(this.block(id, n), n);
+  }
+
+  stats() {
+    let programs = 0;
+    for (const session of this.sessions.values()) for (const block of session.owned) programs += block.room;
+    return { bytes: this.bytes, peak: this.peak, buffers: this.handles.size - this.kept.size, pooled: this.pooled(), programs };
+  }
+
+  // Programs ------------------------------------------------------------------------------------------------------
+
+  /** @param {Program | Uint8Array | ArrayBuffer} program */
+  accept(program) {
+    this.alive();
+    if (ArrayBuffer.isView(program) || program instanceof ArrayBuffer) program = decode(program);
+    const missing = program.features.filter((feature) => !this.features.includes(feature));
+    if (program.target !== this.name || missing.length)
+      this.fail(`load: the Program is for ${[program.target, ...missing].join(" with ")}, which is not here`);
+    return program;
+  }
+
+  /** @param {S} session */
+  keep(session) {
+    const serial = ++this.serial;
+    for (const [i, b] of session.program.buffers.entries()) {
+      if (b.kind !== "weight") continue;
+      this.handles.set(++this.serial, session.blocks[i]);
+      this.kept.add(this.serial);
+      session.weights.set(b.name, this.serial);
+    }
+    this.sessions.set(serial, session);
+    this.remember(session, serial);
+    return serial;
+  }
+
+  /** A Program's Session, as a number. Weights hold unknown values until they are written. @param {Program | Uint8Array | ArrayBuffer} program */
+  load(program) {
+    return this.keep(this.prepare(this.accept(program)));
+  }
+
+  /** The same, compiling off the calling thread. @param {Program | Uint8Array | ArrayBuffer} program */
+  async loadAsync(program) {
+    return this.keep(await this.prepareAsync(this.accept(program)));
+  }
+
+  /** @param {number} serial */
+  session(serial) {
+    this.alive();
+    return this.sessions.get(serial) ?? this.fail(`no Program ${show(serial)}`);
+  }
+
+  /** The handle of a weight, to read and write. @param {number} serial @param {string} name */
+  weight(serial, name) {
+    return this.session(serial).weights.get(name) ?? this.fail(`no weight ${show(name)}`);
+  }
+
+  /** @param {number} serial */
+  unload(serial) {
+    const session = this.sessions.get(serial) ?? this.fail(`no Program ${show(serial)}`);
+    this.sessions.delete(serial);
+    for (const id of session.weights.values()) this.handles.delete(id), this.kept.delete(id);
+    this.forget(session, serial);
+    this.discard(session);
+  }
+
+  /** @param {S} session */
+  discard(session) {
+    session.owned.splice(0).forEach((block) => this.give(block));
+  }
+
+  /**
+   * Start an entry; the outputs' handles. An output that takes over an input's memory has that input's handle,
+   * and the input is gone. An input given twice is copied, so that arguments never share memory.
+   * @param {number} serial @param {number} index @param {Iterable<number>} ids
+   */
+  run(serial, index, ids) {
+    const session = this.session(serial);
+    const { blocks, program: { buffers, entries } } = session;
+    const entry = entries[index] ?? this.fail(`run: no entry ${show(index)}; there are ${entries.length}`);
+    const inputs = [...ids];
+    if (inputs.length !== entry.inputs.length) this.fail(`run: '${entry.name}' takes ${entry.inputs.length} inputs; ${inputs.length} were given`);
+    const taken = new Set(entry.outputs.map((b) => buffers[b].alias));
+    /** @type {Set<number>} */
+    const made = new Set();
+    /** @type {Set<number>} */
+    const bound = new Set();
+    try {
+      for (const first of [true, false])
+        entry.inputs.forEach((b, i) => {
+          if (taken.has(b) !== first) return;
+          const n = nbytes(buffers[b]);
+          const block = this.block(inputs[i], room(n));
+          if (bound.has(inputs[i])) {
+            made.add((inputs[i] = this.alloc(n)));
+            this.copy(block, this.block(inputs[i]));
+          }
+          bound.add(inputs[i]);
+          blocks[b] = this.block(inputs[i]);
+        });
+      const outputs = entry.outputs.map((b) => {
+        const { alias } = buffers[b];
+        const id = alias < 0 ? this.alloc(nbytes(buffers[b])) : inputs[entry.inputs.indexOf(alias)];
+        if (alias < 0) made.add(id);
+        blocks[b] = this.block(id);
+        return id;
+      });
+      this.execute(session, index, serial);
+      outputs.forEach((id) => made.delete(id));
+      return outputs;
+    } finally {
+      made.forEach((id) => this.free(id));
+    }
+  }
+
+  /** Stop the device and free what it holds. */
+  close() {
+    for (const serial of [...this.sessions.keys()]) this.unload(serial);
+    for (const id of [...this.handles.keys()]) this.free(id);
+  }
+}

@@ -1,0 +1,198 @@
+// What a page uses: `load` a model, `run` it.
+import { DeviceError, FormatError, show } from "./errors.js";
+import { Loader, readWeights } from "./files.js";
+import { decode, nbytes, prod } from "./program.js";
+import { fromBytes, toBytes } from "./values.js";
+import { WasmDevice } from "./wasm.js";
+import { WebGpuDevice, isSoftware, requestAdapter } from "./webgpu.js";
+
+/**
+ * @typedef {import("./values.js").Value} Value
+ * @typedef {WasmDevice | WebGpuDevice} AnyDevice
+ * @typedef {"webgpu" | "wasm"} DeviceName
+ */
+
+/**
+ * A device to load Programs on.
+ * @param {string} name "webgpu" or "wasm"
+ * @param {{threads?: number}} [options]
+ * @returns {Promise<AnyDevice>}
+ */
+export async function openDevice(name, options = {}) {
+  if (name === "webgpu") return WebGpuDevice.open();
+  if (name === "wasm") return new WasmDevice(options);
+  throw new DeviceError(`openDevice: ${show(name)} is not a device; accepted are webgpu, wasm.`);
+}
+
+/** A compiled model, ready to run. */
+class Model {
+  /** @param {AnyDevice} device @param {number} session @param {import("./program.js").Program} program @param {any} about */
+  constructor(device, session, program, about) {
+    this.engine = device;
+    this.session = session;
+    this.program = program;
+    /** Where it runs: "webgpu" or "wasm". @type {string} */
+    this.device = device.name;
+    /** @type {string[]} */
+    this.labels = about.labels ?? [];
+    /** @type {Record<string, unknown>} */
+    this.metadata = about.metadata ?? {};
+    this.entry = Math.max(0, program.entries.findIndex((e) => e.name === "predict"));
+    const { inputs, outputs } = program.entries[this.entry] ?? bad("the Program has no entry");
+    /** @type {Value[]} */
+    this.inputs = this.describe(inputs, about.inputs);
+    /** @type {Value[]} */
+    this.outputs = this.describe(outputs, about.outputs);
+  }
+
+  /** Names, shapes and dtypes of an entry's buffers; `values` says how the model calls them. @param {number[]} numbers @param {Value[]} [values] */
+  describe(numbers, values) {
+    if (values && values.length !== numbers.length) bad(`model.json has ${values.length} inputs or outputs where the Program has ${numbers.length}`);
+    return numbers.map((b, i) => {
+      const { name, dtype, shape } = this.program.buffers[b];
+      const value = values?.[i];
+      if (value && prod(value.shape) !== prod(shape)) bad(`model.json says '${value.name}' is [${value.shape}], the Program [${shape}]`);
+      return { name: value?.name ?? name, dtype, shape: [...(value?.shape ?? shape)] };
+    });
+  }
+
+  /**
+   * Call the model: names to arrays, in and out.
+   * @param {Record<string, any>} values
+   * @param {string} [name] another entry than `predict`, with its buffers' names
+   * @returns {Promise<Record<string, any>>}
+   */
+  async run(values, name) {
+    const { engine, program } = this;
+    const index = name === undefined ? this.entry : program.entries.findIndex((e) => e.name === name);
+    const entry = program.entries[index];
+    if (!entry) throw new DeviceError(`run: no entry ${show(name)}; accepted are ${program.entries.map((e) => e.name).join(", ")}.`);
+    const [inputs, outputs] = index === this.entry ? [this.inputs, this.outputs] : [this.describe(entry.inputs), this.describe(entry.outputs)];
+    const names = inputs.map((input) => input.name);
+    for (const key of Object.keys(values)) if (!names.includes(key)) throw new DeviceError(`run: no input ${show(key)}; accepted are ${names.join(", ")}.`);
+    const bytes = inputs.map((input) => {
+      if (values[input.name] == null) throw new DeviceError(`run: input '${input.name}' is missing; accepted is ${input.dtype}[${input.shape}].`);
+      return toBytes(values[input.name], input);
+    });
+    /** @type {Set<number>} */
+    const ids = new Set();
+    try {
+      const handles = bytes.map((data) => {
+        const id = engine.alloc(data.length);
+        ids.add(id);
+        engine.write(id, data);
+        return id;
+      });
+      const results = engine.run(this.session, index, handles);
+      results.forEach((id) => ids.add(id));
+      const read = await Promise.all(results.map((id, i) => engine.read(id, nbytes(program.buffers[entry.outputs[i]]))));
+      return Object.fromEntries(outputs.map((output, i) => [output.name, fromBytes(read[i], output.dtype)]));
+    } finally {
+      ids.forEach((id) => engine.free(id));
+    }
+  }
+
+  /** Give everything back; only a page that replaces its model needs this. */
+  close() {
+    this.engine.close();
+  }
+}
+
+/** @param {string} what @returns {never} */
+function bad(what) {
+  throw new FormatError(`load: ${what}.`);
+}
+
+/** A file that model.json names, next to it. @param {unknown} name @param {URL} base */
+function beside(name, base) {
+  if (typeof name !== "string" || !name || /^[/\\]|\.\.|[:\\]/.test(name)) bad(`model.json: the file name ${show(name)} is not relative`);
+  return new URL(/** @type {string} */ (name), base);
+}
+
+/**
+ * A model from a directory that `nf.export` wrote, or from one Program (.nfp). When it resolves, the model is warm.
+ * @param {string | URL} url
+ * @param {import("./files.js").FetchOptions & {device?: DeviceName, threads?: number}} [options]
+ */
+export async function load(url, options = {}) {
+  const loader = new Loader(options);
+  const page = /** @type {any} */ (globalThis).document?.baseURI ?? globalThis.location?.href;
+  const base = new URL(url, page);
+  const single = base.pathname.endsWith(".nfp");
+  if (!single && !base.pathname.endsWith(".json")) base.pathname += base.pathname.endsWith("/") ? "model.json" : "/model.json";
+
+  /** @type {any} */
+  let about = { programs: [] };
+  let file = single ? await loader.bytes(base) : undefined;
+  if (file) {
+    const { target, features } = decode(file);
+    about.programs.push({ target, features });
+  } else {
+    try {
+      about = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await loader.bytes(base)));
+    } catch (error) {
+      if (error instanceof SyntaxError || error instanceof TypeError) bad(`${base.href}: not JSON`);
+      throw error;
+    }
+    if (about?.format !== "nearfield-model" || about.version !== 1 || !Array.isArray(about.programs)) bad(`${base.href}: not a Nearfield model of version 1`);
+  }
+
+  const { device, row } = await choose(about.programs, options, single);
+  try {
+    const weights = about.weights && loader.open(beside(about.weights, base));
+    weights?.catch(() => {}); // reported where it is awaited
+    file ??= await loader.bytes(beside(row.file, base));
+    const program = decode(file);
+    const session = await device.loadAsync(program);
+    const model = new Model(device, session, program, about);
+    // Run once on zeros before the weights come: what a step does to state is overwritten by them.
+    const entry = program.entries[model.entry];
+    const buffers = program.buffers.filter((b) => b.kind === "weight");
+    const zeros = (/** @type {number} */ id, /** @type {number} */ n) => device.write(id, new Uint8Array(n));
+    for (const b of buffers) zeros(device.weight(session, b.name), nbytes(b));
+    const values = Object.fromEntries(model.inputs.map(({ name, shape }) => [name, new Uint8Array(prod(shape))]));
+    if (entry.stop > entry.start) await model.run(values);
+    if (weights) await readWeights(await weights, buffers, (name, bytes, offset) => device.write(device.weight(session, name), bytes, offset));
+    else if (buffers.length && !single) bad(`${base.href}: names no weights, and the Program has ${buffers.length}`);
+    options.signal?.throwIfAborted();
+    return model;
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+}
+
+/**
+ * The first of a model's Programs that can run here, and its device.
+ * @param {{target: string, features?: string[], file?: string}[]} programs
+ * @param {{device?: DeviceName, threads?: number}} options
+ * @param {boolean} single there is no other Program, so a software GPU will do
+ */
+async function choose(programs, options, single) {
+  const forced = options.device;
+  const adapter = forced !== "wasm" && programs.some((row) => row.target === "webgpu") ? await requestAdapter() : null;
+  /** @type {string[]} */
+  const reasons = [];
+  /** @type {WasmDevice | undefined} */
+  let wasm;
+  for (const row of programs) {
+    const { target, features = [] } = row;
+    if ((forced && target !== forced) || !["webgpu", "wasm"].includes(target)) continue;
+    if (target === "webgpu" && (!adapter || (isSoftware(adapter) && !forced && !single))) {
+      reasons.push(adapter ? "webgpu: only a software adapter" : "webgpu: no adapter");
+      continue;
+    }
+    const offered = target === "webgpu" ? [...(adapter?.features ?? [])] : (wasm ??= new WasmDevice(options)).features;
+    const missing = features.filter((name) => !offered.includes(name));
+    if (missing.length) reasons.push(`${target}: no ${missing.join(", ")}`);
+    else
+      try {
+        return { device: target === "webgpu" ? await WebGpuDevice.open(adapter) : /** @type {WasmDevice} */ (wasm), row };
+      } catch (error) {
+        if (!(error instanceof DeviceError)) throw error;
+        reasons.push(error.message);
+      }
+  }
+  wasm?.close();
+  throw new DeviceError(`load: none of the model's ${programs.length} Programs runs here (${reasons.join("; ") || `device ${show(forced)}`}).`);
+}

@@ -1,0 +1,239 @@
+// The WebAssembly device: one memory, an allocator in it, and perhaps workers that share it.
+import { Device, Session } from "./device.js";
+import { DeviceError, FormatError } from "./errors.js";
+import { Heap } from "./heap.js";
+import { nbytes, room, roundUp } from "./program.js";
+import { Pool, blockSize, canShare, defaultThreads, mayBlock } from "./threads.js";
+
+/**
+ * @typedef {import("./program.js").Program} Program
+ * @typedef {import("./device.js").Block & {at: number}} WasmBlock
+ * @typedef {(args: number, thread: number, threads: number) => void} Run
+ */
+
+const BASE = 1024; // address 0 is never a buffer
+const COST_OF_STEP = 10_000; // what waking and meeting costs, in operations
+const COST_OF_THREAD = 100_000; // fewer operations than this are not worth a thread
+
+// (module (func (result v128) …) with one i8x16.relaxed_swizzle
+const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11];
+
+/** @extends {Session<WasmBlock>} */
+class WasmSession extends Session {
+  /** Address of the block that the module reads: barrier words and the buffers' addresses. */
+  args = 0;
+  /** @type {Run[]} */
+  entries = [];
+  /** Arithmetic of the steps before each step. */
+  costs = [0];
+  /** What workers need, if the Program has work for them. @type {WebAssembly.Module | undefined} */
+  module = undefined;
+}
+
+/** @extends {Device<WasmBlock, WasmSession>} */
+export class WasmDevice extends Device {
+  /** @param {{threads?: number}} [options] threads: at most so many; 1 means no workers */
+  constructor({ threads = defaultThreads() } = {}) {
+    super("wasm");
+    this.features = WebAssembly.validate(new Uint8Array(RELAXED)) ? ["relaxed-simd"] : [];
+    this.adapter = "WebAssembly SIMD";
+    this.shared = threads > 1 && canShare();
+    try {
+      this.memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared: this.shared });
+    } catch {
+      this.shared = false;
+      this.memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
+    }
+    const workers = this.shared ? threads - 1 : 0;
+    this.heap = new Heap(this.memory, roundUp(BASE + blockSize(workers + 1), 64));
+    this.heap.reach(this.heap.base);
+    this.pool = workers ? new Pool(this.memory, BASE, workers) : null;
+    this.blocking = +mayBlock();
+  }
+
+  /** Threads that would share the work of a call made now. */
+  get threads() {
+    return this.pool?.ready() ? this.pool.count + 1 : 1;
+  }
+
+  limits() {
+    return { features: this.features, adapter: this.adapter, maxBufferSize: 2 ** 32 - this.heap.base, threads: this.threads };
+  }
+
+  pooled() {
+    return this.memory.buffer.byteLength - this.heap.base - this.heap.used;
+  }
+
+  /** @param {number} n */
+  take(n) {
+    const at = this.heap.take(n);
+    if (at < 0) this.fail(`out of memory: ${n} bytes were asked for, ${this.heap.used} of at most ${2 ** 32} are in use`);
+    return { at, room: n };
+  }
+
+  /** @param {WasmBlock} block */
+  give(block) {
+    this.heap.give(block.at, block.room);
+  }
+
+  /** @param {WasmBlock} block @param {Uint8Array} bytes @param {number} offset */
+  put(block, bytes, offset) {
+    new Uint8Array(this.memory.buffer, block.at + offset).set(bytes);
+  }
+
+  /** @param {WasmBlock} from @param {WasmBlock} to */
+  copy(from, to) {
+    new Uint8Array(this.memory.buffer).copyWithin(to.at, from.at, from.at + Math.min(from.room, to.room));
+  }
+
+  /** @param {WasmBlock} block @param {number} n */
+  async get(block, n) {
+    return this.getSync(block, n);
+  }
+
+  /** @param {WasmBlock} block @param {number} n */
+  getSync(block, n) {
+    return new Uint8Array(this.memory.buffer, block.at, n).slice();
+  }
+
+  /** A copy of the first `n` bytes. @param {number} id @param {number} n */
+  readSync(id, n) {
+    return this.getSync(this.block(id, n), n);
+  }
+
+  /** @param {Program} program */
+  prepare(program) {
+    return this.assemble(program, () => {
+      const module = new WebAssembly.Module(this.patched(program));
+      return { module, instance: new WebAssembly.Instance(module, this.imports(program, module)) };
+    });
+  }
+
+  /** @param {Program} program */
+  async prepareAsync(program) {
+    /** @type {any} */
+    let made;
+    try {
+      const module = await WebAssembly.compile(this.patched(program));
+      made = { module, instance: await WebAssembly.instantiate(module, this.imports(program, module)) };
+    } catch (error) {
+      made = error;
+    }
+    return this.assemble(program, () => {
+      if (made.module) return made;
+      throw made;
+    });
+  }
+
+  /** The module's bytes, for this device's memory. @param {Program} program @returns {BufferSource} */
+  patched(program) {
+    const bytes = program.module.slice();
+    if (!this.shared) bytes[program.memoryFlag] = 1;
+    return bytes;
+  }
+
+  /** @param {Program} program @param {WebAssembly.Module} module */
+  imports(program, module) {
+    const imports = WebAssembly.Module.imports(module);
+    if (imports.length !== 1 || imports[0].module !== "env" || imports[0].name !== "memory" || imports[0].kind !== "memory")
+      throw new FormatError("program: module: imports something other than env.memory.");
+    const kinds = new Map(WebAssembly.Module.exports(module).map(({ name, kind }) => [name, kind]));
+    for (const name of [...program.kernels.map((k) => k.code), ...program.entries.map((e) => `run_${e.name}`)])
+      if (kinds.get(name) !== "function") throw new FormatError(`program: module: no function ${JSON.stringify(name)} is exported.`);
+    return { env: { memory: this.memory } };
+  }
+
+  /**
+   * @param {Program} program
+   * @param {() => {module: WebAssembly.Module, instance: WebAssembly.Instance}} compile
+   */
+  assemble(program, compile) {
+    let made;
+    try {
+      made = compile();
+    } catch (error) {
+      if (error instanceof FormatError || !(error instanceof Error)) throw error;
+      // Chromium compiles large modules only asynchronously on a page's main thread
+      if (error instanceof RangeError) this.fail(`load: ${error.message}; use loadAsync`);
+      throw new FormatError(`program: module: ${error.message}.`);
+    }
+    const { module, instance } = made;
+    const session = new WasmSession(program);
+    try {
+      this.place(session);
+    } catch (error) {
+      this.discard(session);
+      throw error;
+    }
+    session.entries = program.entries.map((e) => /** @type {Run} */ (instance.exports[`run_${e.name}`]));
+    program.steps.forEach((step, i) => session.costs.push(session.costs[i] + Math.max(0, step.cost - COST_OF_STEP)));
+    if (program.entries.some((e) => this.worth(session, e) > 1)) session.module = module;
+    return session;
+  }
+
+  /** @param {WasmSession} session @param {number} serial */
+  remember({ program, module }, serial) {
+    if (module) this.pool?.post(() => ({ module, names: program.entries.map((e) => e.name), session: serial }));
+  }
+
+  /** @param {WasmSession} session @param {number} serial */
+  forget({ module }, serial) {
+    if (module) this.pool?.post(() => ({ session: serial }));
+  }
+
+  /** How many threads an entry's arithmetic is worth. @param {WasmSession} session @param {import("./program.js").Entry} entry */
+  worth({ costs }, { start, stop }) {
+    return Math.floor((costs[stop] - costs[start]) / COST_OF_THREAD);
+  }
+
+  /** Give a Session its memory. @param {WasmSession} session */
+  place(session) {
+    const { arena, buffers, data } = session.program;
+    /** @param {number} n */
+    const own = (n) => {
+      const block = this.take(n);
+      session.owned.push(block);
+      return block;
+    };
+    const args = own(16 + 4 * buffers.length);
+    const scratch = own(room(arena));
+    const constants = own(room(data.length) + 16);
+    this.put(constants, data, 0);
+    session.blocks = buffers.map((b) => {
+      const n = room(nbytes(b));
+      if (b.kind === "scratch") return { at: scratch.at + b.offset, room: n };
+      if (b.kind === "constant") return { at: constants.at + b.offset, room: n };
+      return b.kind === "weight" ? own(n) : { at: 0, room: 0 };
+    });
+    session.args = args.at;
+    this.words(session).fill(0)[2] = this.blocking;
+  }
+
+  /** @param {WasmSession} session */
+  words(session) {
+    return new Uint32Array(this.memory.buffer, session.args, 4 + session.blocks.length);
+  }
+
+  /** @param {WasmSession} session @param {number} index @param {number} serial */
+  execute(session, index, serial) {
+    const words = this.words(session);
+    session.blocks.forEach((block, i) => (words[4 + i] = block.at));
+    const { pool } = this;
+    const worth = this.worth(session, session.program.entries[index]);
+    const threads = worth > 1 && pool?.ready() ? Math.min(worth, pool.count + 1) : 1;
+    try {
+      if (threads > 1) pool?.start(serial, index, session.args, threads);
+      session.entries[index](session.args, 0, threads);
+    } catch (error) {
+      // the other threads may wait for this one for ever
+      if (threads > 1) pool?.stop();
+      words.fill(0, 0, 2);
+      throw new DeviceError(`wasm: run: '${session.program.entries[index].name}' stopped: ${/** @type {Error} */ (error).message}.`);
+    }
+  }
+
+  close() {
+    super.close();
+    this.pool?.stop();
+  }
+}

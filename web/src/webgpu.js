@@ -1,0 +1,348 @@
+// The WebGPU device: pooled buffers, pipelines made once, one submit for a few hundred dispatches.
+import { Device, Session } from "./device.js";
+import { DeviceError } from "./errors.js";
+import { nbytes, room } from "./program.js";
+
+/**
+ * @typedef {import("./program.js").Program} Program
+ * @typedef {import("./device.js").Block & {gpu: GPUBuffer, size: number, serial: number, offset: number}} GpuBlock
+ *   `room` bytes at `offset` of a GPUBuffer of `size` bytes; `serial` names the GPUBuffer
+ */
+
+const FEATURES = /** @type {const} */ (["shader-f16", "subgroups", "timestamp-query"]);
+const LIMITS = /** @type {const} */ ([
+  "maxStorageBufferBindingSize", "maxBufferSize", "maxStorageBuffersPerShaderStage", "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX", "maxComputeWorkgroupSizeY", "maxComputeWorkgroupSizeZ",
+]);
+const MOST_POOLED = 2 ** 28;
+const MOST_GROUPS = 1024; // bind groups a Session remembers
+const MOST_PIPELINES = 4096; // a device remembers
+const MOST_DISPATCHES = 256; // in one submit, so that the GPU starts while the rest is recorded
+const STAGING = 4; // buffers kept for reading back
+// GPUBufferUsage and GPUMapMode exist only where WebGPU does
+const STORAGE = 0x80 | 0x4 | 0x8;
+const READBACK = 0x1 | 0x8;
+const COMPUTE = 4;
+
+/** @extends {Session<GpuBlock>} */
+class GpuSession extends Session {
+  /** @type {GPUComputePipeline[]} */
+  pipelines = [];
+  /** For each step, the arguments that the caller's buffers are; steps without any have one bind group. @type {number[][]} */
+  callers = [];
+  /** @type {Map<string, {group: GPUBindGroup, serials: number[]}>} */
+  groups = new Map();
+}
+
+/** The GPU adapter, or null. @param {GPURequestAdapterOptions} [options] */
+export async function requestAdapter(options = { powerPreference: "high-performance" }) {
+  try {
+    return (await globalThis.navigator?.gpu?.requestAdapter(options)) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** Whether the adapter is a processor that plays a GPU. @param {any} adapter */
+export const isSoftware = (adapter) => !!(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+
+/** @param {GPUAdapter} adapter */
+export const describe = ({ info }) =>
+  (info && [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ")) || "unnamed";
+
+/** @extends {Device<GpuBlock, GpuSession>} */
+export class WebGpuDevice extends Device {
+  /** @param {GPUAdapter | null} [adapter] */
+  static async open(adapter) {
+    adapter ??= await requestAdapter();
+    if (!adapter) throw new DeviceError("webgpu: this browser or machine has no adapter. Use device 'wasm'.");
+    const { features, limits } = adapter;
+    try {
+      const gpu = await adapter.requestDevice({
+        requiredFeatures: FEATURES.filter((name) => features.has(name)),
+        requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
+      });
+      return new WebGpuDevice(gpu, describe(adapter));
+    } catch (error) {
+      throw new DeviceError(`webgpu: the adapter gives no device: ${/** @type {Error} */ (error).message}.`);
+    }
+  }
+
+  /** @param {GPUDevice} gpu @param {string} adapter */
+  constructor(gpu, adapter) {
+    super("webgpu");
+    this.gpu = gpu;
+    this.adapter = adapter;
+    this.features = FEATURES.filter((name) => gpu.features.has(name));
+    /** Free buffers by size, the size freed last at the end. @type {Map<number, GpuBlock[]>} */
+    this.pool = new Map();
+    this.poolBytes = 0;
+    /** @type {GPUBuffer[]} */
+    this.staging = [];
+    /** @type {Map<string, Promise<GPUComputePipeline> | GPUComputePipeline>} */
+    this.pipelines = new Map();
+    /** @type {GPUBindGroupLayout[]} */
+    this.layouts = [];
+    /** Why the device is gone. */
+    this.lost = "";
+    /** The first error that no call has reported yet. @type {string} */
+    this.error = "";
+    gpu.lost.then(({ reason, message }) => (this.lost = `${reason}: ${message}`));
+    gpu.onuncapturederror = ({ error }) => this.report(error.message);
+  }
+
+  /** @param {string} message */
+  report(message) {
+    this.error ||= message.trim();
+  }
+
+  alive() {
+    if (this.lost) this.fail(`the device is lost (${this.lost}); open it again`);
+  }
+
+  limits() {
+    const { limits } = this.gpu;
+    return { features: this.features, adapter: this.adapter, ...Object.fromEntries(LIMITS.map((name) => [name, limits[name]])) };
+  }
+
+  pooled() {
+    return this.poolBytes;
+  }
+
+  // Buffers -------------------------------------------------------------------------------------------------------
+
+  /** @param {number} n */
+  take(n) {
+    // eight sizes in each power of two: at most an eighth is wasted
+    const step = Math.max(256, 2 ** (Math.floor(Math.log2(n)) - 3));
+    const size = Math.ceil(n / step) * step;
+    const block = this.pool.get(size)?.pop();
+    if (block) {
+      this.poolBytes -= size;
+      block.room = n;
+      return block;
+    }
+    return { gpu: this.create(size, n, STORAGE), size, room: n, offset: 0, serial: ++this.serial };
+  }
+
+  /** @param {number} size @param {number} n of which the caller needs @param {number} usage */
+  create(size, n, usage) {
+    const { gpu } = this;
+    const { maxBufferSize } = gpu.limits;
+    if (n > maxBufferSize) this.fail(`a buffer of ${n} bytes exceeds this device's limit of ${maxBufferSize} (maxBufferSize). Use a smaller dtype or device 'wasm'`);
+    gpu.pushErrorScope("out-of-memory");
+    const buffer = gpu.createBuffer({ size: Math.min(size, maxBufferSize), usage });
+    gpu.popErrorScope().then(
+      (error) => error && this.report(`out of memory: a buffer of ${n} bytes, with ${this.bytes} bytes in use and ${this.poolBytes} pooled`),
+      () => {}, // lost meanwhile, which the next call reports
+    );
+    return buffer;
+  }
+
+  /** @param {GpuBlock} block */
+  give(block) {
+    const { pool } = this;
+    const list = pool.get(block.size) ?? [];
+    pool.delete(block.size);
+    pool.set(block.size, list);
+    list.push(block);
+    this.poolBytes += block.size;
+    for (const [size, blocks] of pool) {
+      while (this.poolBytes > MOST_POOLED && blocks.length) this.destroy(/** @type {GpuBlock} */ (blocks.shift()));
+      if (!blocks.length) pool.delete(size);
+      if (this.poolBytes <= MOST_POOLED) break;
+    }
+  }
+
+  /** Destroy a pooled buffer; work already submitted keeps its memory until it is done. @param {GpuBlock} block */
+  destroy(block) {
+    this.poolBytes -= block.size;
+    block.gpu.destroy();
+    for (const { groups } of this.sessions.values())
+      for (const [key, { serials }] of groups) if (serials.includes(block.serial)) groups.delete(key);
+  }
+
+  /** @param {GpuBlock} block @param {Uint8Array} bytes @param {number} offset */
+  put(block, bytes, offset) {
+    // the queue takes whole words, and no shared memory
+    const whole = bytes.length & ~3;
+    const { queue } = this.gpu;
+    const source = /** @type {Uint8Array<ArrayBuffer>} */ (bytes.buffer instanceof ArrayBuffer ? bytes : bytes.slice());
+    if (whole) queue.writeBuffer(block.gpu, block.offset + offset, source, 0, whole);
+    if (whole < bytes.length) {
+      const word = new Uint8Array(4);
+      word.set(bytes.subarray(whole));
+      queue.writeBuffer(block.gpu, block.offset + offset + whole, word);
+    }
+  }
+
+  /** @param {GpuBlock} from @param {GpuBlock} to */
+  copy(from, to) {
+    const encoder = this.gpu.createCommandEncoder();
+    encoder.copyBufferToBuffer(from.gpu, from.offset, to.gpu, to.offset, Math.min(from.room, to.room));
+    this.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /** @param {GpuBlock} block @param {number} n */
+  async get(block, n) {
+    const size = room(n);
+    const found = this.staging.findIndex((buffer) => buffer.size >= size && buffer.size <= 4 * size + 65536);
+    const staging = found < 0 ? this.create(size, size, READBACK) : this.staging.splice(found, 1)[0];
+    const encoder = this.gpu.createCommandEncoder();
+    encoder.copyBufferToBuffer(block.gpu, block.offset, staging, 0, Math.min(size, block.room));
+    this.gpu.queue.submit([encoder.finish()]);
+    let result;
+    try {
+      await staging.mapAsync(1, 0, size);
+      result = new Uint8Array(staging.getMappedRange(0, size)).slice(0, n);
+      staging.unmap();
+      this.staging.push(staging);
+      if (this.staging.length > STAGING) this.staging.shift()?.destroy();
+    } catch (error) {
+      staging.destroy();
+      this.report(/** @type {Error} */ (error).message);
+    }
+    this.alive();
+    if (this.error || !result) {
+      const { error } = this;
+      this.error = "";
+      this.fail(`read: ${error}`);
+    }
+    return result;
+  }
+
+  // Programs ------------------------------------------------------------------------------------------------------
+
+  /** @param {number} bindings */
+  layout(bindings) {
+    const { maxStorageBuffersPerShaderStage: most } = this.gpu.limits;
+    if (bindings > most) this.fail(`a kernel with ${bindings} buffers exceeds this device's limit of ${most} (maxStorageBuffersPerShaderStage)`);
+    return (this.layouts[bindings] ??= this.gpu.createBindGroupLayout({
+      entries: Array.from({ length: bindings }, (_, binding) => ({ binding, visibility: COMPUTE, buffer: { type: "storage" } })),
+    }));
+  }
+
+  /** @param {import("./program.js").Kernel} kernel @returns {[string, GPUComputePipelineDescriptor]} */
+  pipeline({ name, code, bindings }) {
+    const { gpu } = this;
+    return [`${bindings} ${code}`, {
+      label: name,
+      layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(bindings)] }),
+      compute: { module: gpu.createShaderModule({ label: name, code }), entryPoint: "main" },
+    }];
+  }
+
+  /** @template {Promise<GPUComputePipeline> | GPUComputePipeline} T @param {string} key @param {T} made */
+  cache(key, made) {
+    this.pipelines.set(key, made);
+    if (this.pipelines.size > MOST_PIPELINES) this.pipelines.delete([...this.pipelines.keys()][0]);
+    return made;
+  }
+
+  /** @param {Program} program */
+  prepare(program) {
+    return this.place(program, program.kernels.map((kernel) => {
+      const found = this.pipelines.get(`${kernel.bindings} ${kernel.code}`);
+      if (found && !(found instanceof Promise)) return found;
+      const [key, descriptor] = this.pipeline(kernel);
+      return this.cache(key, this.gpu.createComputePipeline(descriptor));
+    }));
+  }
+
+  /** @param {Program} program */
+  async prepareAsync(program) {
+    const pipelines = await Promise.all(program.kernels.map(async (kernel) => {
+      const key = `${kernel.bindings} ${kernel.code}`;
+      try {
+        let found = this.pipelines.get(key);
+        if (!found) {
+          const descriptor = this.pipeline(kernel)[1];
+          found = this.cache(key, this.gpu.createComputePipelineAsync(descriptor));
+        }
+        return this.cache(key, await found);
+      } catch (error) {
+        this.pipelines.delete(key);
+        if (error instanceof DeviceError) throw error;
+        return this.fail(`load: kernel '${kernel.name}': ${/** @type {Error} */ (error).message}`);
+      }
+    }));
+    this.alive();
+    return this.place(program, pipelines);
+  }
+
+  /** A Session with its memory. @param {Program} program @param {GPUComputePipeline[]} pipelines */
+  place(program, pipelines) {
+    const session = new GpuSession(program);
+    session.pipelines = pipelines;
+    /** @param {number} n */
+    const own = (n) => {
+      const block = this.take(n);
+      session.owned.push(block);
+      return block;
+    };
+    const most = this.gpu.limits.maxStorageBufferBindingSize;
+    try {
+      const arena = own(room(program.arena));
+      session.blocks = program.buffers.map((b) => {
+        const n = nbytes(b);
+        if (room(n) > most) this.fail(`buffer '${b.name}' of ${n} bytes exceeds this device's limit of ${most} (maxStorageBufferBindingSize). Use a smaller dtype or device 'wasm'`);
+        if (b.kind === "scratch") return { ...arena, offset: b.offset, room: room(n) };
+        if (b.kind !== "constant" && b.kind !== "weight") return arena;
+        const block = own(room(n));
+        if (b.kind === "constant") this.put(block, program.data.subarray(b.offset, b.offset + n), 0);
+        return block;
+      });
+    } catch (error) {
+      this.discard(session);
+      throw error;
+    }
+    session.callers = program.steps.map((s) => s.buffers.filter((b) => ["input", "output"].includes(program.buffers[b].kind)));
+    return session;
+  }
+
+  /** @param {GpuSession} session @param {number} index of the step */
+  group(session, index) {
+    const { blocks, groups, program } = session;
+    const serials = session.callers[index].map((b) => blocks[b].serial);
+    const key = [index, ...serials].join();
+    let found = groups.get(key);
+    if (!found) {
+      const { buffers } = program.steps[index];
+      const group = this.gpu.createBindGroup({
+        layout: this.layout(buffers.length),
+        entries: buffers.map((b, binding) => ({
+          binding,
+          resource: { buffer: blocks[b].gpu, offset: blocks[b].offset, size: room(nbytes(program.buffers[b])) },
+        })),
+      });
+      groups.set(key, (found = { group, serials }));
+      if (groups.size > MOST_GROUPS + program.steps.length) groups.delete([...groups.keys()][0]);
+    }
+    return found.group;
+  }
+
+  /** @param {GpuSession} session @param {number} index */
+  execute(session, index) {
+    const { gpu } = this;
+    const { entries, steps } = session.program;
+    const { start, stop } = entries[index];
+    for (let i = start; i < stop; ) {
+      const end = Math.min(stop, i + MOST_DISPATCHES);
+      const encoder = gpu.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      for (let last = -1; i < end; i++) {
+        const { kernel, size } = steps[i];
+        if (kernel !== last) pass.setPipeline(session.pipelines[(last = kernel)]);
+        pass.setBindGroup(0, this.group(session, i));
+        pass.dispatchWorkgroups(size[0], size[1], size[2]);
+      }
+      pass.end();
+      gpu.queue.submit([encoder.finish()]);
+    }
+  }
+
+  close() {
+    super.close();
+    this.gpu.destroy();
+  }
+}
