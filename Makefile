@@ -14,7 +14,7 @@ help: ## this list
 setup: .venv/stamp-dev .cache/pyodide/stamp web/node_modules/stamp ## everything that development needs, and nothing run
 
 ifdef CHECK
-demo: .venv/stamp-demo .venv/stamp-dev system ## the digits example in a page (CHECK=1: in a headless browser, and check it)
+demo: .venv/stamp-dev system ## the digits example in a page (CHECK=1: in a headless browser, and check it)
 	$(BIN)/python examples/digits/demo.py --check
 else
 demo: .venv/stamp-demo

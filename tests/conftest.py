@@ -1,7 +1,6 @@
 """What every test gets: fixed seeds, a device to run on, and a check that no device memory is left behind."""
 
 import gc
-import importlib
 import os
 import random
 import subprocess
@@ -16,8 +15,6 @@ import pytest
 from devices import CHROMIUM, DEVICES, chosen_devices, missing, need
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "src" / "nearfield"
-CACHE = ROOT / ".cache"
 FAILED = pytest.StashKey[bool]()
 
 hypothesis.settings.register_profile("nearfield", derandomize=True, deadline=None, database=None, print_blob=True)
@@ -63,12 +60,11 @@ def _seeds() -> None:
     np.random.seed(0)
 
 
-def memory_in_use() -> dict[str, int]:
-    """Bytes and buffers that tensors hold now, by device; empty while nearfield cannot tell."""
-    if not (PACKAGE / "__init__.py").exists():
-        return {}
-    stats = getattr(importlib.import_module("nearfield"), "memory_stats", None)
-    return {name: value for name, value in stats().items() if "peak" not in name} if stats else {}
+def memory_in_use() -> dict[str, tuple[int, int]]:
+    """Bytes and buffers in use on every device that was opened; those that hold nothing are left out."""
+    opened = getattr(sys.modules.get("nearfield.device.open"), "_opened", {})
+    stats = {name: device.stats() for name, device in opened.items() if not device.is_lost}
+    return {name: (s.bytes, s.buffers) for name, s in stats.items() if s.buffers}
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +79,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     gc.collect()
     after = memory_in_use()
-    assert after == before, f"device memory in use before the test: {before}; after: {after}"
+    assert after == before, f"(bytes, buffers) in use before the test: {before}; after: {after}"
 
 
 @pytest.fixture(scope="session")

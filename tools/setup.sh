@@ -10,20 +10,18 @@ cd "$(dirname "$0")/.."
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
-as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"
-  elif command -v sudo >/dev/null; then sudo "$@"
-  else say "this needs administrator rights and there is no sudo. Run as root: $*"; return 1
-  fi
-}
-
 apt_install() {
+  local sudo=()
   if ! command -v apt-get >/dev/null; then say "install what these Debian packages hold: $*"; return 1; fi
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { say "no rights, and no sudo. Run as root: apt-get install $*"; return 1; }
+    sudo=(sudo)
+  fi
   say "apt-get install $*"
-  local options=(-q -y -o Dpkg::Use-Pty=0)
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install --no-install-recommends "$@" >/dev/null 2>&1 && return
-  as_root apt-get -q update >/dev/null
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install --no-install-recommends "$@" >/dev/null
+  local install=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@")
+  "${install[@]}" >/dev/null 2>&1 && return
+  "${sudo[@]}" apt-get -q update >/dev/null
+  "${install[@]}" >/dev/null
 }
 
 has_vulkan() { compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null; }
@@ -67,7 +65,7 @@ need_node() {
   has_node
 }
 
-npm_ci() { npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --silent; }
+npm_ci() { npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null; }
 
 pyodide() {
   need_node
