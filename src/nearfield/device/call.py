@@ -1,13 +1,15 @@
 """Entries prepared for calling: which inputs are checked and which outputs are made, worked out once per Session."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import DeviceError
 from ..program.program import Entry, Program
 from .device import Device, Memory
 
-__all__ = ["Call", "arrange", "calls"]
+__all__ = ["Call", "arrange", "calls", "find"]
+
+COST_OF_STEP = 10_000  # operations that are done while threads wait for each other at the end of a step
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Call:
     rooms    bytes that each input must have room for
     outputs  for each output its bytes, and the position of the input that it takes over or -1
     taken    positions of the inputs that outputs take over
-    cost     sum of the steps' costs
+    cost     the steps' arithmetic beyond what the meeting of threads after each of them costs
     """
 
     entry: Entry
@@ -40,35 +42,48 @@ def _call(program: Program, entry: Entry) -> Call:
         rooms=tuple(program.buffers[number].room for number in entry.inputs),
         outputs=tuple((buffer.nbytes, position.get(buffer.alias, -1)) for buffer in outputs),
         taken=tuple(position[buffer.alias] for buffer in outputs if buffer.alias >= 0),
-        cost=sum(step.cost for step in program.steps[entry.start : entry.stop]),
+        cost=sum(max(0, step.cost - COST_OF_STEP) for step in program.steps[entry.start : entry.stop]),
     )
 
 
-def arrange(device: Device, call: Call, inputs: Sequence[Memory]) -> list[Memory]:
-    """The outputs' memory, the inputs having been checked.
+Copy = Callable[[Memory, Memory], None]
 
-    errors   DeviceError if inputs are too few, too small, on another device, or taken over although given twice
+
+def arrange(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) -> tuple[Sequence[Memory], list[Memory]]:
+    """(inputs, outputs): the memory that the steps work on.
+
+    copy     copies one block to another: an input that is given again elsewhere, although an output takes over its
+             memory, is copied for the other places
+    errors   DeviceError if inputs are too few, too small, or on another device
     """
     if len(inputs) != len(call.rooms):
         raise DeviceError(f"{call.entry.name}: {len(inputs)} inputs were given; accepted are {len(call.rooms)}.")
     for memory, room in zip(inputs, call.rooms, strict=True):
         if memory.device is not device or memory.room < room:
             raise _unfit(device, call, inputs)
-    for place in call.taken:
-        if sum(memory is inputs[place] for memory in inputs) > 1:
-            raise DeviceError(
-                f"{call.entry.name}: input {place} is given twice, and an output takes over its memory. Copy one of them."
-            )
-    return [device.alloc(nbytes) if place < 0 else inputs[place] for nbytes, place in call.outputs]
+    if call.taken:
+        inputs = _apart(device, call, inputs, copy)
+    return inputs, [device.alloc(nbytes) if place < 0 else inputs[place] for nbytes, place in call.outputs]
+
+
+def _apart(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) -> Sequence[Memory]:
+    taken = {id(inputs[place]): place for place in reversed(call.taken)}
+    own = list(inputs)
+    for place, memory in enumerate(inputs):
+        if taken.get(id(memory), place) != place:
+            own[place] = device.alloc(memory.nbytes)
+            copy(memory, own[place])
+    return own
 
 
 def _unfit(device: Device, call: Call, inputs: Sequence[Memory]) -> DeviceError:
+    who = call.entry.name
     for place, (memory, room) in enumerate(zip(inputs, call.rooms, strict=True)):
         if memory.device is not device:
-            return DeviceError(f"{call.entry.name}: input {place} is memory of another device. Move it to {device.name}.")
+            return DeviceError(f"{who}: input {place} is memory of another device. Move it to {device.name}.")
         if memory.room < room:
-            return DeviceError(f"{call.entry.name}: input {place} has room for {memory.room} bytes, but needs {room}.")
-    return DeviceError(f"{call.entry.name}: an input does not fit.")
+            return DeviceError(f"{who}: input {place} has room for {memory.room} bytes, but needs {room}.")
+    return DeviceError(f"{who}: an input does not fit.")
 
 
 def find(table: dict[str, Call], name: str) -> Call:

@@ -49,7 +49,7 @@ def _work(inbox: "SimpleQueue[Callable[[], None] | None]", outbox: "SimpleQueue[
     while (task := inbox.get()) is not None:
         try:
             task()
-        except BaseException as error:  # noqa: BLE001  it is raised again in the caller's thread
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
             outbox.put(error)
         else:
             outbox.put(None)

@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 from ..errors import DeviceError, FormatError
 from ..program.program import Program
 
-__all__ = ["Device", "Memory", "Session", "Stats", "octets", "room_of"]
+__all__ = [
+    "Device",
+    "Memory",
+    "Session",
+    "Stats",
+    "check_read",
+    "check_target",
+    "check_weight",
+    "check_write",
+    "octets",
+    "room_of",
+    "weight_sizes",
+]
 
 Data = bytes | bytearray | memoryview
 
@@ -88,6 +100,10 @@ class Device(ABC):
         """The Program, verified, compiled and with its memory reserved; FormatError or DeviceError if it cannot be."""
 
     @abstractmethod
+    async def load_async(self, program: Program) -> "Session":
+        """What `load` gives, without stopping the event loop while kernels compile."""
+
+    @abstractmethod
     def stats(self) -> Stats:
         """Memory in use now."""
 
@@ -112,7 +128,7 @@ class Session(ABC):
 
     @abstractmethod
     def load_weights(self, values: Mapping[str, Data]) -> None:
-        """Fill weights by name; those not named keep their values (zeros at first)."""
+        """Fill weights by name; those not named keep their values, which are unknown at first."""
 
     @abstractmethod
     def read_weight(self, name: str) -> bytes:
@@ -142,39 +158,43 @@ def octets(data: Data) -> memoryview:
 def check_write(memory: Memory, nbytes: int) -> None:
     """DeviceError if `nbytes` do not fit into the block."""
     if nbytes > memory.nbytes:
-        raise DeviceError(
-            f"{memory.device.name}: write: {nbytes} bytes into a block of {memory.nbytes}. Allocate a larger block."
-        )
+        who = memory.device.name
+        raise DeviceError(f"{who}: write: {nbytes} bytes into a block of {memory.nbytes}. Allocate a larger block.")
 
 
 def check_read(memory: Memory, nbytes: int) -> None:
     """DeviceError if the block has fewer than `nbytes`."""
     if not 0 <= nbytes <= memory.nbytes:
-        raise DeviceError(
-            f"{memory.device.name}: read: {nbytes} bytes from a block of {memory.nbytes}; accepted are fewer or as many."
-        )
+        who = memory.device.name
+        raise DeviceError(f"{who}: read: {nbytes} bytes from a block of {memory.nbytes}; accepted are at most as many.")
 
 
 def check_target(device: Device, program: Program) -> None:
     """DeviceError if the Program is for another kind of device, or needs a feature that this one lacks."""
+    who = device.name
     if device.is_lost:
-        raise DeviceError(f"{device.name}: load: the device is lost or closed. Open it again and load the model again.")
-    if program.target != device.name:
-        raise DeviceError(f"{device.name}: load: the Program's target is {program.target!r}. Compile it for this device.")
+        raise DeviceError(f"{who}: load: the device is lost or closed. Open it again and load the model again.")
+    if program.target != who:
+        raise DeviceError(f"{who}: load: the Program's target is {program.target!r}. Compile it for this device.")
     missing = [feature for feature in program.features if feature not in device.features]
     if missing:
         raise DeviceError(
-            f"{device.name}: load: the Program needs {', '.join(missing)}, which {device.description} lacks. "
+            f"{who}: load: the Program needs {', '.join(missing)}, which {device.description} lacks. "
             f"Compile it without, or use another device."
         )
 
 
-def check_weight(weights: Mapping[str, Memory], name: str, nbytes: int | None = None) -> Memory:
-    """The weight's memory; FormatError if the name or the number of bytes is wrong."""
-    memory = weights.get(name)
-    if memory is None:
-        known = ", ".join(list(weights)[:8]) or "none"
-        raise FormatError(f"weights: {name!r} is not a weight of this Program; it has {known}. Use a file made for it.")
-    if nbytes is not None and nbytes != memory.nbytes:
-        raise FormatError(f"weights: {name!r} has {nbytes} bytes; accepted are {memory.nbytes}. Use a file made for it.")
-    return memory
+def weight_sizes(program: Program) -> dict[str, int]:
+    """Bytes of each weight, by name."""
+    return {buffer.name: buffer.nbytes for buffer in program.buffers if buffer.kind == "weight"}
+
+
+def check_weight(sizes: Mapping[str, int], name: str, nbytes: int | None = None) -> int:
+    """Bytes of the weight; FormatError if the name, or the number of bytes given, is wrong."""
+    who, size = f"weights: {name!r}", sizes.get(name)
+    if size is None:
+        known = ", ".join(list(sizes)[:8]) or "none"
+        raise FormatError(f"{who} is not a weight of this Program; it has {known}. Use a file made for it.")
+    if nbytes is not None and nbytes != size:
+        raise FormatError(f"{who} has {nbytes} bytes; accepted are {size}. Use a file made for it.")
+    return size

@@ -9,6 +9,7 @@ from .device import Device
 
 __all__ = ["Found", "available", "names", "open_async", "open_device"]
 
+IN_BROWSER: bool = sys.platform == "emscripten"
 _opened: dict[str, Device] = {}
 _guard = Lock()
 _PACKAGES = {"webgpu": "wgpu", "wasm": "wasmtime"}
@@ -48,7 +49,7 @@ def open_device(name: str) -> Device:
 
 async def open_async(name: str) -> Device:
     """What `open_device` gives, where a page's WebGPU can only be waited for."""
-    if sys.platform != "emscripten":
+    if not IN_BROWSER:
         return open_device(name)
     device = _opened.get(name)
     if device is None or device.is_lost:
@@ -59,7 +60,7 @@ async def open_async(name: str) -> Device:
 
 
 def _open(name: str) -> Device:
-    if sys.platform == "emscripten":
+    if IN_BROWSER:
         from . import browser
 
         return browser.open_device(name)
@@ -76,7 +77,7 @@ def _open(name: str) -> Device:
 
 def _look(name: str) -> Found:
     try:
-        if sys.platform == "emscripten":
+        if IN_BROWSER:
             from . import browser
 
             return Found(name, browser.describe(name), "")

@@ -3,6 +3,7 @@
 All Sessions share one linear memory, which grows and never moves. Thread 0 is the caller's; the others wait in a Crew.
 """
 
+import asyncio
 import ctypes
 import os
 from collections import deque
@@ -19,10 +20,22 @@ from ..errors import DeviceError, FormatError
 from ..program.program import Buffer, Program
 from ..program.verify import verify
 from .allocator import Allocator
-from .call import Call, arrange, calls, find
+from .call import arrange, calls, find
 from .crew import Crew
-from .device import Data, Device, Memory, Session, Stats, check_read, check_target, check_weight, check_write
-from .device import octets, room_of
+from .device import (
+    Data,
+    Device,
+    Memory,
+    Session,
+    Stats,
+    check_read,
+    check_target,
+    check_weight,
+    check_write,
+    octets,
+    room_of,
+    weight_sizes,
+)
 from .wasmtime_call import SharedMemory, Team, caller
 
 __all__ = ["WasmDevice", "describe"]
@@ -114,6 +127,13 @@ class WasmDevice(Device):
         check_target(self, program)
         return WasmSession(self, program)
 
+    async def load_async(self, program: Program) -> "WasmSession":
+        return await asyncio.to_thread(self.load, program)
+
+    def copy(self, source: Memory, target: Memory) -> None:
+        """Copy one block to another."""
+        ctypes.memmove(self.base + target.key, self.base + source.key, min(source.room, target.room))
+
     def stats(self) -> Stats:
         with self._guard:
             self._collect()
@@ -163,8 +183,8 @@ class WasmDevice(Device):
 
     def _full(self, room: int) -> DeviceError:
         return DeviceError(
-            f"wasm: out of memory: a block of {room:,} bytes does not fit; {self._bytes:,} of {PAGE * PAGES:,} bytes are "
-            f"in use. Let go of tensors, use dtype='float16', or use device 'webgpu'."
+            f"wasm: out of memory: a block of {room:,} bytes does not fit; {self._bytes:,} of {PAGE * PAGES:,} bytes "
+            f"are in use. Let go of tensors, use dtype='float16', or use device 'webgpu'."
         )
 
 
@@ -193,19 +213,21 @@ class WasmSession(Session):
         self._module = device.compiled(program.module)
         self._exports()
         self._instances: list[tuple[wasmtime.Store, wasmtime.Instance]] = []
-        self._callers: dict[str, list[Callable[[], str | None]]] = {}
+        self._callers: dict[tuple[str, int, int], Callable[[], str | None]] = {}
+        self._sizes = weight_sizes(program)
         self._weights: dict[str, Memory] = {}
         self._kept: list[Memory] = []
         self._args = device.alloc(4 * (HEADER + len(program.buffers)))
-        self._words: Any = (ctypes.c_uint32 * (HEADER + len(program.buffers))).from_address(device.base + self._args.key)
+        words = ctypes.c_uint32 * (HEADER + len(program.buffers))
+        self._words: Any = words.from_address(device.base + self._args.key)
         self._place()
 
     def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
-        call = find(self._calls, entry)
         device = self.device
-        outputs = arrange(device, call, inputs)
         with device.running:
-            self._open()
+            self._check_open()
+            call = find(self._calls, entry)
+            inputs, outputs = arrange(device, call, inputs, device.copy)
             words = self._words
             for number, memory in zip(call.entry.inputs, inputs, strict=True):
                 words[HEADER + number] = memory.key
@@ -219,13 +241,14 @@ class WasmSession(Session):
 
     def load_weights(self, values: Mapping[str, Data]) -> None:
         sources = {name: octets(data) for name, data in values.items()}
-        places = {name: check_weight(self._weights, name, len(source)) for name, source in sources.items()}
+        for name, source in sources.items():  # all are looked at before the first is changed
+            check_weight(self._sizes, name, len(source))
         for name, source in sources.items():
-            self.device.write(places[name], source)
+            self.device.write(self._weights[name], source)
 
     def read_weight(self, name: str) -> bytes:
-        memory = check_weight(self._weights, name)
-        return bytes(self.device.read(memory, memory.nbytes))
+        nbytes = check_weight(self._sizes, name)
+        return bytes(self.device.read(self._weights[name], nbytes))
 
     def close(self) -> None:
         with self.device.running:
@@ -235,7 +258,7 @@ class WasmSession(Session):
             self._weights.clear()
             self._kept.clear()
 
-    def _open(self) -> None:
+    def _check_open(self) -> None:
         if self.device.is_lost or not self._calls:
             raise DeviceError("wasm: run: this Session or its device is closed. Load the Program again.")
 
@@ -245,10 +268,10 @@ class WasmSession(Session):
         for name in self._calls:
             kind = kinds.get(f"run_{name}")
             if not isinstance(kind, wasmtime.FuncType) or kind.params != wanted or kind.results:
-                raise FormatError(f"program: module: has no function run_{name}(args, thread, threads). Export it again.")
+                raise FormatError(f"program: module: no function run_{name}(args, thread, threads). Export it again.")
 
     def _place(self) -> None:
-        """Reserve and fill the arena, constants and weights, and write their addresses into the arguments, for good."""
+        """Reserve the arena, constants and weights, and write their addresses into the arguments, for good."""
         program, words = self.program, self._words
         ctypes.memset(ctypes.addressof(words), 0, ctypes.sizeof(words))
         words[2] = 1  # thread 0 may block: this is no browser's page
@@ -273,13 +296,12 @@ class WasmSession(Session):
 
     def _weight(self, buffer: Buffer) -> int:
         memory = self.device.alloc(buffer.nbytes)
-        ctypes.memset(self.device.base + memory.key, 0, memory.room)
         self._weights[buffer.name] = memory
         return int(memory.key)
 
     def _caller(self, entry: str, thread: int, threads: int) -> Callable[[], str | None]:
         """What runs one thread's share, prepared at the first use."""
-        key = f"{entry} {thread} {threads}"
+        key = entry, thread, threads
         ready = self._callers.get(key)
         if ready is None:
             store, instance = self._instance(thread)

@@ -1,4 +1,4 @@
-"""Calling a Program's run function: quickly on one thread, and on several so that a trap in one cannot hang the others."""
+"""Calling a Program's run function: quickly on one thread, and on several so that a trap in one hangs no other."""
 
 import ctypes
 import time
@@ -15,7 +15,7 @@ WAKE = """(module (import "env" "memory" (memory 1 65536 shared))
 
 
 class SharedMemory(wasmtime.SharedMemory):
-    """wasmtime's, made fit to be imported by an instance: wasmtime 50 hands a pointer to the pointer to the C library."""
+    """wasmtime's, made fit to be imported by an instance: wasmtime 50 hands over a pointer to its pointer."""
 
     def _as_extern(self) -> Any:
         from wasmtime import _ffi as ffi
@@ -66,8 +66,8 @@ def _quick(store: wasmtime.Store, function: Any, numbers: tuple[int, ...]) -> Ca
         error = call_unchecked(context, target, values, len(numbers), out)
         if error:
             return reason(wasmtime.WasmtimeError._from_ptr(error))
-        if trap:
-            # the object made of it owns the trap, so it gets a copy of the pointer, and ours is cleared for the next call
+        if bool(trap):
+            # the object made of it owns the trap, so it gets a copy of the pointer; ours is cleared for the next call
             owned = ctypes.cast(ctypes.cast(trap, ctypes.c_void_p), ctypes.POINTER(ffi.wasm_trap_t))
             ctypes.c_void_p.from_address(ctypes.addressof(trap)).value = None
             return reason(wasmtime.Trap._from_ptr(owned))
@@ -91,7 +91,9 @@ class Team:
     error  why the first thread that trapped did so, or None
     """
 
-    def __init__(self, engine: wasmtime.Engine, memory: wasmtime.SharedMemory, args: int, words: Any, threads: int) -> None:
+    def __init__(
+        self, engine: wasmtime.Engine, memory: wasmtime.SharedMemory, args: int, words: Any, threads: int
+    ) -> None:
         self.error: str | None = None
         self._engine = engine
         self._memory = memory
@@ -115,7 +117,7 @@ class Team:
 
     def _stand_in(self) -> None:
         store = wasmtime.Store(self._engine)
-        module = wasmtime.Module(self._engine, wasmtime.wat2wasm(WAKE))
+        module = wasmtime.Module(self._engine, WAKE)
         wake: Any = wasmtime.Instance(store, module, [self._memory]).exports(store)["wake"]
         while self._left:
             with self._lock:

@@ -47,7 +47,8 @@ def _adapter() -> Any:
         return wgpu.gpu.request_adapter_sync(power_preference="high-performance")
     except RuntimeError as error:
         raise DeviceError(
-            f"webgpu: no adapter was found: {error}. Install a Vulkan, Metal or DirectX 12 driver, or use device 'wasm'."
+            f"webgpu: no adapter was found: {error}. "
+            f"Install a Vulkan, Metal or DirectX 12 driver, or use device 'wasm'."
         ) from None
 
 
@@ -120,21 +121,22 @@ class WgpuDevice(Device):
         except FAILURES as error:
             raise self._failed("write", error) from None
 
-    def clear(self, memory: Memory) -> None:
-        """Fill a block with zeros."""
+    def copy(self, source: Memory, target: Memory) -> None:
+        """Copy one block to another, after what was started before."""
         try:
             encoder = self._gpu.create_command_encoder()
-            encoder.clear_buffer(memory.key.buffer, 0, memory.room)
+            size = min(source.room, target.room)
+            encoder.copy_buffer_to_buffer(source.key.buffer, 0, target.key.buffer, 0, size)
             self._gpu.queue.submit([encoder.finish()])
         except FAILURES as error:
-            raise self._failed("clear", error) from None
+            raise self._failed("copy", error) from None
 
     def read(self, memory: Memory, nbytes: int) -> bytearray:
         check_read(memory, nbytes)
         result = bytearray(nbytes)
         with self._reading:
             if self.is_lost:
-                raise DeviceError("webgpu: read: the device is lost or closed, and what it held is gone. Open it again.")
+                raise DeviceError("webgpu: read: the device is lost or closed; what it held is gone. Open it again.")
             try:
                 for start in range(0, nbytes, STAGING):
                     self._fetch(memory.key.buffer, start, memoryview(result)[start : start + STAGING])
@@ -158,6 +160,9 @@ class WgpuDevice(Device):
             raise self._failed("load", error) from None
         self._sessions.add(session)
         return session
+
+    async def load_async(self, program: Program) -> WgpuSession:
+        return await asyncio.to_thread(self.load, program)
 
     def stats(self) -> Stats:
         with self._guard:
@@ -282,8 +287,8 @@ class WgpuDevice(Device):
 
     def _too_large(self, nbytes: int, limit: str) -> DeviceError:
         return DeviceError(
-            f"webgpu: a buffer of {_size(nbytes)} exceeds this device's limit of {_size(self.limits[limit])} ({limit}). "
-            f"Use dtype='float16' or device 'wasm'."
+            f"webgpu: a buffer of {_size(nbytes)} exceeds this device's limit of {_size(self.limits[limit])} "
+            f"({limit}). Use dtype='float16' or device 'wasm'."
         )
 
     def _failed(self, what: str, error: Exception) -> DeviceError:

@@ -19,7 +19,7 @@ REMEMBERED = 4096
 class Pipelines:
     """Compiled kernels of one device, by text and number of arguments."""
 
-    def __init__(self, gpu: Any, errors: type[Exception]) -> None:
+    def __init__(self, gpu: Any, errors: tuple[type[Exception], ...]) -> None:
         self._gpu = gpu
         self._errors = errors
         self._layouts: dict[int, tuple[Any, Any]] = {}
@@ -70,4 +70,5 @@ class Pipelines:
             return self._gpu.create_compute_pipeline(layout=self._layouts[bindings][1], compute=stage)
         except self._errors as error:
             said = " ".join(str(error).split())[:400]
-            raise FormatError(f"program: kernel {kernel.name!r}: its WGSL is refused: {said}. Export it again.") from None
+            who = f"program: kernel {kernel.name!r}"
+            raise FormatError(f"{who}: its WGSL is refused: {said}. Export it again.") from None

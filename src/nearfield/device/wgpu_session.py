@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..program.program import Program
 from .call import Call, arrange, calls, find
-from .device import Data, Memory, Session, check_weight, octets
+from .device import Data, Memory, Session, check_weight, octets, weight_sizes
 from .wgpu_pool import Block
 from .wgpu_record import Dispatch, Tape
 
@@ -29,6 +29,7 @@ class WgpuSession(Session):
         self.program = program
         self._calls = calls(program)
         self._pipelines = device.pipelines.compile(program.kernels)
+        self._sizes = weight_sizes(program)
         self._weights: dict[str, Memory] = {}
         self._kept: list[Memory] = []
         self._placed: dict[int, tuple[Block, int]] = {}
@@ -41,7 +42,7 @@ class WgpuSession(Session):
         with device.running:
             device.check_open(self._calls)
             call = find(self._calls, entry)
-            outputs = arrange(device, call, inputs)
+            inputs, outputs = arrange(device, call, inputs, device.copy)
             blocks = [memory.key for memory in inputs]
             blocks += [memory.key for memory in outputs]
             key = entry, tuple([block.number for block in blocks])
@@ -56,18 +57,22 @@ class WgpuSession(Session):
 
     def load_weights(self, values: Mapping[str, Data]) -> None:
         sources = {name: octets(data) for name, data in values.items()}
-        places = {name: check_weight(self._weights, name, len(source)) for name, source in sources.items()}
+        for name, source in sources.items():  # all are looked at before the first is changed
+            check_weight(self._sizes, name, len(source))
         for name, source in sources.items():
-            self.device.write(places[name], source)
+            self.device.write(self._weights[name], source)
 
     def read_weight(self, name: str) -> bytes:
-        memory = check_weight(self._weights, name)
-        return bytes(self.device.read(memory, memory.nbytes))
+        nbytes = check_weight(self._sizes, name)
+        return bytes(self.device.read(self._weights[name], nbytes))
 
     def close(self) -> None:
         with self.device.running:
-            for table in (self._calls, self._weights, self._placed, self._groups, self._tapes):
-                table.clear()  # type: ignore[attr-defined]
+            self._calls = {}
+            self._weights.clear()
+            self._placed.clear()
+            self._groups.clear()
+            self._tapes.clear()
             self._kept.clear()
 
     def forget(self, numbers: set[int]) -> None:
@@ -85,7 +90,6 @@ class WgpuSession(Session):
                 self._placed[number] = (arena, buffer.offset)
             elif buffer.kind == "weight":
                 memory = self.device.alloc(buffer.nbytes)
-                self.device.clear(memory)
                 self._weights[buffer.name] = memory
                 self._placed[number] = (memory.key, 0)
         self._constants()

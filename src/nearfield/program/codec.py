@@ -55,7 +55,7 @@ def decode(data: bytes | bytearray | memoryview) -> Program:
         raise _wrong("signature", "these bytes are not a Nearfield Program, or were changed in transfer")
     version, length = struct.unpack("<II", view[8:16])
     if version != VERSION:
-        raise FormatError(f"program: version: is {version}; accepted is {VERSION}. Update Nearfield or export it again.")
+        raise FormatError(f"program: version: is {version}; accepted is {VERSION}. Update Nearfield, or export again.")
     if length % 8 or length > LONGEST_HEADER or 16 + length > len(view):
         raise _wrong("header", f"its length {length} is not a multiple of 8 inside the file's {len(view)} bytes")
     header = _header(bytes(view[16 : 16 + length]))

@@ -8,6 +8,7 @@
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nearfield.program.program import Buffer, Entry, Kernel, Program, Step
 
@@ -28,7 +29,8 @@ BARRIER = """
         (br_if $wait (i32.eq (i32.atomic.load offset=4 (local.get $args)) (local.get $old)))))))
 (func $bound (param $thread i32) (param $threads i32) (param $total i32) (param $grain i32) (result i32)
   (local $pieces i32) (local $at i32)
-  (local.set $pieces (i32.div_u (i32.add (local.get $total) (i32.sub (local.get $grain) (i32.const 1))) (local.get $grain)))
+  (local.set $pieces
+    (i32.div_u (i32.add (local.get $total) (i32.sub (local.get $grain) (i32.const 1))) (local.get $grain)))
   (local.set $at (i32.mul (local.get $grain)
     (i32.div_u (i32.mul (local.get $pieces) (local.get $thread)) (local.get $threads))))
   (select (local.get $at) (local.get $total) (i32.lt_u (local.get $at) (local.get $total))))
@@ -77,13 +79,7 @@ def assemble(program: Program, kernels: str) -> Program:
     text = HEAD + BARRIER + kernels + "".join(runner(program, entry) for entry in program.entries) + ")"
     module = bytes(wat2wasm(text))
     name = b"\x03env\x06memory\x02"
-    return _with(program, module=module, memory_flag=module.index(name) + len(name))
-
-
-def _with(program: Program, **changes: object) -> Program:
-    from dataclasses import replace
-
-    return replace(program, **changes)  # type: ignore[arg-type]
+    return replace(program, module=module, memory_flag=module.index(name) + len(name))
 
 
 ADD = f"(f32.store {at('y')} (f32.add (f32.load {at('a')}) (f32.load {at('b')})))"

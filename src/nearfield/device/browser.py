@@ -1,0 +1,226 @@
+"""The devices of a web page, in Pyodide: the JavaScript runner does the work, one call into it for each run.
+
+Only a page's WebGPU must be waited for, when it is opened and when it is read. Python can stop and wait where the
+browser has JSPI (`can_run_sync`), else it must say `await`.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pyodide.code import run_js
+from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
+
+from ..dtype import DTYPES
+from ..errors import DeviceError, FormatError
+from ..program.codec import encode
+from ..program.program import Program
+from .device import (
+    Data,
+    Device,
+    Memory,
+    Session,
+    Stats,
+    check_read,
+    check_target,
+    check_weight,
+    check_write,
+    octets,
+    room_of,
+    weight_sizes,
+)
+
+__all__ = ["BrowserDevice", "describe", "open_async", "open_device"]
+
+ON_WEBGPU = frozenset({"bool", "int8", "uint8", "int32", "uint32", "float16", "float32"})
+STRINGS = ("features", "adapter")  # of what the runner calls limits, these are not numbers
+
+
+@cache
+def _bridge() -> Any:
+    """The runner's functions for Python, evaluated from the text in this package at the first use."""
+    text = files("nearfield").joinpath("web", "nearfield.js").read_text(encoding="utf-8")
+    return run_js(text[: text.index("\nexport")] + ";nearfield").bridge
+
+
+@contextmanager
+def _errors(device: "BrowserDevice | None" = None) -> Iterator[None]:
+    """Turn the runner's errors into Python's of the same name; note it if the device is lost."""
+    try:
+        yield
+    except JsException as error:
+        text = str(error.message)
+        if device is not None and "the device is lost" in text:
+            device.is_lost = True
+        raise (FormatError if error.name == "FormatError" else DeviceError)(text) from None
+
+
+def _wait(what: str, start: Callable[[], Awaitable[Any]], way_out: str) -> Any:
+    if not can_run_sync():
+        raise DeviceError(f"webgpu: {what}: this page cannot stop Python to wait for the GPU. Use {way_out}.")
+    with _errors():
+        return run_sync(start())
+
+
+def describe(name: str) -> str:
+    """What the device is, as far as that is known without waiting; DeviceError if it is missing."""
+    if name == "wasm":
+        return "WebAssembly SIMD"
+    if not run_js("!!globalThis.navigator?.gpu"):
+        raise DeviceError("webgpu: this browser has no WebGPU. Use a newer one, or device 'wasm'.")
+    if not can_run_sync():
+        return "WebGPU of this browser"
+    rows = _wait("devices", _bridge().devices, "device 'wasm'").to_py()
+    found = [row["adapter"] for row in rows if row["name"] == name]
+    if not found:
+        raise DeviceError("webgpu: this machine has no adapter for WebGPU. Use device 'wasm'.")
+    return str(found[0])
+
+
+def open_device(name: str) -> "BrowserDevice":
+    """A device, opened while Python waits if need be; DeviceError if it is missing or cannot be waited for."""
+    if name == "wasm":
+        with _errors():
+            return BrowserDevice(name, _bridge().openSync(name), is_hardware=False)
+    device: BrowserDevice = _wait("open", lambda: open_async(name), "`await nf.init()` first, or device 'wasm'")
+    return device
+
+
+async def open_async(name: str) -> "BrowserDevice":
+    """A device; DeviceError if it is missing."""
+    bridge = _bridge()
+    with _errors():
+        rows = (await bridge.devices()).to_py()
+        number = await bridge.open(name)
+    hard = any(row["name"] == name == "webgpu" and not row["software"] for row in rows)
+    return BrowserDevice(name, number, is_hardware=hard)
+
+
+class BrowserDevice(Device):
+    """A device that the runner has opened, known by its number."""
+
+    def __init__(self, name: str, number: int, *, is_hardware: bool) -> None:
+        found = _bridge().limits(number).to_py()
+        self.name = name
+        self.description = str(found["adapter"])
+        self.dtypes = frozenset(DTYPES) if name == "wasm" else ON_WEBGPU
+        self.limits = {key: int(value) for key, value in found.items() if key not in STRINGS}
+        self.features = frozenset(found["features"])
+        self.is_hardware = is_hardware
+        self.number = number
+
+    def alloc(self, nbytes: int) -> Memory:
+        with _errors(self):
+            return Memory(self, _bridge().alloc(self.number, nbytes), nbytes, room_of(nbytes))
+
+    def write(self, memory: Memory, data: Data) -> None:
+        source = octets(data)
+        check_write(memory, len(source))
+        with _errors(self):
+            _bridge().write(self.number, memory.key, source)
+
+    def read(self, memory: Memory, nbytes: int) -> bytearray:
+        check_read(memory, nbytes)
+        return self.fetch(memory.key, nbytes)
+
+    def fetch(self, key: int, nbytes: int) -> bytearray:
+        """The first bytes behind the runner's handle of a block or of a weight."""
+        bridge = _bridge()
+        with _errors(self):
+            if self.name == "wasm":
+                return _copied(bridge.readSync(self.number, key, nbytes), nbytes)
+            found = _wait("read", lambda: bridge.read(self.number, key, nbytes), "`await tensor.data()`")
+            return _copied(found, nbytes)
+
+    async def read_async(self, memory: Memory, nbytes: int) -> bytearray:
+        check_read(memory, nbytes)
+        with _errors(self):
+            return _copied(await _bridge().read(self.number, memory.key, nbytes), nbytes)
+
+    def load(self, program: Program) -> "BrowserSession":
+        data = encode(program)
+        check_target(self, program)
+        with _errors(self):
+            return BrowserSession(self, program, _bridge().load(self.number, data))
+
+    async def load_async(self, program: Program) -> "BrowserSession":
+        data = encode(program)
+        check_target(self, program)
+        with _errors(self):
+            return BrowserSession(self, program, await _bridge().loadAsync(self.number, data))
+
+    def stats(self) -> Stats:
+        found = _bridge().stats(self.number).to_py()
+        used = found["bytes"] + found["programs"]
+        return Stats(used, max(found["peak"], used), found["buffers"], found["pooled"])
+
+    def close(self) -> None:
+        self.is_lost = True
+        with _errors():
+            _bridge().close(self.number)
+
+    def _free(self, key: int, room: int) -> None:
+        if not self.is_lost:
+            _bridge().free(self.number, key)
+
+
+def _copied(source: Any, nbytes: int) -> bytearray:
+    result = bytearray(nbytes)
+    if nbytes:
+        source.assign_to(result)
+    return result
+
+
+class BrowserSession(Session):
+    """A Program that the runner has loaded, known by its number."""
+
+    def __init__(self, device: BrowserDevice, program: Program, number: int) -> None:
+        self.device: BrowserDevice = device
+        self.program = program
+        self.number = number
+        self._entries = {entry.name: index for index, entry in enumerate(program.entries)}
+        self._outputs = [[program.buffers[output].nbytes for output in entry.outputs] for entry in program.entries]
+        self._sizes = weight_sizes(program)
+
+    def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
+        index = self._entries.get(entry)
+        if index is None:
+            raise DeviceError(f"run: there is no entry {entry!r}; accepted are {', '.join(self._entries) or 'none'}.")
+        device = self.device
+        if any(memory.device is not device for memory in inputs):
+            raise DeviceError(f"{entry}: an input is memory of another device. Move it to {device.name}.")
+        with _errors(device):
+            numbers = _bridge().run(device.number, self.number, index, to_js([memory.key for memory in inputs])).to_py()
+        known = {memory.key: memory for memory in inputs}
+        return [
+            known[number] if number in known else Memory(device, number, nbytes, room_of(nbytes))
+            for number, nbytes in zip(numbers, self._outputs[index], strict=True)
+        ]
+
+    def load_weights(self, values: Mapping[str, Data]) -> None:
+        sources = {name: octets(data) for name, data in values.items()}
+        for name, source in sources.items():  # all are looked at before the first is changed
+            check_weight(self._sizes, name, len(source))
+        with _errors(self.device):
+            for name, source in sources.items():
+                _bridge().write(self.device.number, self._weight(name), source)
+
+    def read_weight(self, name: str) -> bytes:
+        nbytes = check_weight(self._sizes, name)
+        with _errors(self.device):
+            return bytes(self.device.fetch(self._weight(name), nbytes))
+
+    def close(self) -> None:
+        if self._entries and not self.device.is_lost:
+            _bridge().unload(self.device.number, self.number)
+        self._entries = {}
+
+    def __del__(self) -> None:
+        # when Python shuts down, parts of the device may be gone before its Sessions are
+        with suppress(AttributeError, TypeError, JsException):
+            self.close()
+
+    def _weight(self, name: str) -> int:
+        return int(_bridge().weight(self.device.number, self.number, name))
