@@ -1,9 +1,7 @@
 """Which devices this machine has, and what to do about one that is missing."""
 
 import functools
-import importlib
 import os
-import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,14 +20,12 @@ def chosen_devices() -> tuple[str, ...]:
 @functools.cache
 def why_missing(name: str) -> str | None:
     """The reason why this machine lacks the device, or None if it has it."""
-    driver = {"reference": "numpy", "wasm": "wasmtime", "webgpu": "wgpu", "xla": "jax"}[name]
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            module = importlib.import_module(driver)
-            adapters = module.gpu.enumerate_adapters_sync() if name == "webgpu" else [name]
-    except ImportError as error:
-        return f"{name}: {driver} cannot be imported ({error})"
-    return None if adapters else "webgpu: no adapter; install a Vulkan driver (Debian: mesa-vulkan-drivers)"
+    if name == "reference":
+        return None
+    from nearfield.device.open import available
+
+    reasons = {found.name: found.reason for found in available()}
+    return reasons.get(name, f"{name} is not a device; there are {', '.join(reasons)}") or None
 
 
 def missing(reason: str) -> NoReturn:
