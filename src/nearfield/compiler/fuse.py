@@ -1,0 +1,288 @@
+"""Which lines of a Graph are stored in memory, and which are computed inside the kernel that uses them.
+
+Elementwise work and movement are inlined into their consumer, unless several kernels would repeat expensive work. A contraction or
+reduction is inlined only into elementwise work on its own result (bias, activation), or, over whole rows, into work on these
+rows (softmax, norms). Every other contraction or reduction is stored.
+"""
+
+from dataclasses import dataclass, field
+from math import prod
+
+from ..graph.graph import Graph
+from ..op import REGISTRY
+
+__all__ = ["Fusion", "fuse"]
+
+HEAVY = {"contraction", "reduction"}
+HEAVY_OPS = {"put_add", "put_along"}
+SPREADING = {"take", "take_along", "windows"}  # may read one element many times
+BIJECTIVE = {"reshape", "permute"}
+CHEAP = 3  # operations worth repeating rather than storing
+DEEP = 48  # operations inlined one below the other
+CHEAP_OPS = frozenset(
+    "add subtract multiply maximum minimum negative abs square less less_equal greater greater_equal equal not_equal where cast "
+    "logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert sign isnan".split()
+)
+
+
+@dataclass(slots=True)
+class Fusion:
+    """The decisions.
+
+    stored  lines that are in memory: outputs and what several kernels share (inputs not included)
+    path    for a stored line whose kernel computes a contraction or reduction first: the lines from that to the stored one
+    groups  lists of stored lines that one kernel makes together, in an order in which they can run
+    """
+
+    stored: set[int] = field(default_factory=set)
+    path: dict[int, list[int]] = field(default_factory=dict)
+    groups: list[list[int]] = field(default_factory=list)
+
+
+class _Fuser:
+    def __init__(self, graph: Graph, bindings: int) -> None:
+        self.graph, self.bindings = graph, bindings
+        self.lines = graph.lines
+        self.users: list[list[int]] = [[] for _ in self.lines]
+        for i, line in enumerate(self.lines):
+            for a in dict.fromkeys(line.args):
+                self.users[a].append(i)
+        self.memory = {i for i, line in enumerate(self.lines) if line.op == "input"}
+        self.outputs = set(graph.outputs) - self.memory
+        self.stored: set[int] = set(self.outputs)
+        self.homes: list[set[int]] = [set() for _ in self.lines]
+        self.anchors: dict[int, int] = {}
+        self.rows: set[int] = set()
+
+    # -- facts about lines -------------------------------------------------------------------------------------------------
+
+    def family(self, i: int) -> str:
+        op = self.lines[i].op
+        return "input" if op == "input" else REGISTRY[op].family
+
+    def heavy(self, i: int) -> bool:
+        return self.family(i) in HEAVY or self.lines[i].op in HEAVY_OPS
+
+    def weights(self) -> list[int]:
+        """Operations per element that inlining each line costs, if nothing below it were stored."""
+        weight: list[int] = []
+        for i, line in enumerate(self.lines):
+            below = sum(weight[a] for a in line.args if not self.heavy(a))
+            own = 0 if self.family(i) in ("movement", "source", "input") or line.op == "cast" else 1 if line.op in CHEAP_OPS else 8
+            weight.append(min(below + own, 10**6))
+        return weight
+
+    # -- whole rows --------------------------------------------------------------------------------------------------------
+
+    def trailing(self, i: int) -> tuple[int, ...] | None:
+        """The reduced axes, if line i folds the last axes of its input and the rows are worth one kernel."""
+        line = self.lines[i]
+        if self.family(i) != "reduction" or line.op == "unwindow":
+            return None
+        attrs = dict(line.attrs)
+        axes = attrs.get("axes") or ((attrs["axis"],) if "axis" in attrs else ())
+        shape = self.lines[line.args[0]].shape
+        if not axes or tuple(axes) != tuple(range(len(shape) - len(axes), len(shape))):
+            return None
+        row = prod(shape[a] for a in axes)
+        return tuple(axes) if row <= 4096 or prod(shape) // max(row, 1) >= 256 else None
+
+    def covers_rows(self, i: int, axes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        """Whether every use of line i runs over whole rows: elementwise, or a fold over the same axes."""
+        for user in self.users[i]:
+            line = self.lines[user]
+            if self.family(user) == "elementwise" and line.shape == shape:
+                if user not in self.stored and not self.covers_rows(user, axes, shape):
+                    return False
+            elif self.trailing(user) != axes or self.lines[line.args[0]].shape != shape:
+                return False
+        return True
+
+    def row_uses(self, i: int, axes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        """Whether a row's result is only ever spread over that row again."""
+        if i in self.outputs or not self.users[i]:
+            return False
+        for user in self.users[i]:
+            line = self.lines[user]
+            if line.op == "expand" and line.shape == shape and self.lines[i].shape == tuple(1 if a in axes else n for a, n in enumerate(shape)):
+                if user in self.stored or not self.covers_rows(user, axes, shape):
+                    return False
+            elif (self.family(user) == "elementwise" or line.op == "reshape") and prod(line.shape) == prod(self.lines[i].shape):
+                if user in self.stored or not self.row_uses(user, axes, shape):
+                    return False
+            else:
+                return False
+        return True
+
+    # -- the decision, consumers first -------------------------------------------------------------------------------------
+
+    def run(self) -> Fusion:
+        weight = self.weights()
+        for i in reversed(range(len(self.lines))):
+            if i in self.memory or not (self.users[i] or i in self.outputs):
+                continue
+            for user in self.users[i]:
+                self.homes[i] |= {user} if user in self.stored else self.homes[user]
+            if i not in self.stored and self.must_store(i, weight[i]):
+                self.stored.add(i)
+        self.limit()
+        fusion = Fusion(self.stored)
+        for root in sorted(self.stored):
+            path = self.path_of(root)
+            if path:
+                fusion.path[root] = path
+        return fusion
+
+    def must_store(self, i: int, weight: int) -> bool:
+        if self.family(i) == "source":
+            return False
+        if self.heavy(i):
+            axes = self.trailing(i)
+            if axes is not None and len(self.homes[i]) <= 2:
+                shape = self.lines[self.lines[i].args[0]].shape
+                if self.row_uses(i, axes, shape):
+                    self.rows.add(i)
+                    return False
+            return not self.anchor(i)
+        repeated = len(self.homes[i]) > 1 or any(self.repeats(i, user) for user in self.users[i])
+        fed = any(self.family(user) == "contraction" for user in self.users[i])
+        return repeated and weight > (0 if fed else CHEAP)
+
+    def repeats(self, i: int, user: int) -> bool:
+        """Whether one element of i is asked for many times by this user."""
+        line = self.lines[user]
+        if self.family(user) == "contraction" or line.op in SPREADING or line.op in HEAVY_OPS or line.op == "unwindow":
+            return True
+        return line.op == "expand" and prod(line.shape) > prod(self.lines[i].shape) and prod(self.lines[i].shape) > 1
+
+    def anchor(self, i: int) -> bool:
+        """Inline a contraction or reduction into the one kernel that works on its result elementwise."""
+        if len(self.homes[i]) != 1:
+            return False
+        (root,) = self.homes[i]
+        if root in self.anchors or self.heavy(root) or not self.straight(i, root):
+            return False
+        self.anchors[root] = i
+        return True
+
+    def straight(self, i: int, root: int) -> bool:
+        """Whether the way from i to the root is single and changes no element's number of uses."""
+        while i != root:
+            if len(self.users[i]) != 1 or i in self.outputs:
+                return False
+            (i,) = self.users[i]
+            line = self.lines[i]
+            if line.op not in BIJECTIVE and self.family(i) != "elementwise":
+                return False
+        return True
+
+    def path_of(self, root: int) -> list[int]:
+        start = self.anchors.get(root, -1)
+        if start < 0 or start in self.stored:
+            return []
+        path = [start]
+        while path[-1] != root:
+            path.append(self.users[path[-1]][0])
+        return path
+
+    def limit(self) -> None:
+        """Store more where a kernel would bind too many buffers or nest too deep."""
+        leaves: list[set[int]] = []
+        depth: list[int] = []
+        for i, line in enumerate(self.lines):
+            held: set[int] = set()
+            deep = 0
+            for a in sorted(dict.fromkeys(line.args), key=lambda a: len(leaves[a])):
+                below = {a} if a in self.stored or a in self.memory else leaves[a]
+                if len(held | below) > self.bindings - 2 and len(below) > 1:
+                    self.stored.add(a)
+                    below = {a}
+                held |= below
+                deep = max(deep, 0 if a in self.stored else depth[a])
+            leaves.append(held)
+            if deep > DEEP and line.op != "input":
+                self.stored.add(i)
+            depth.append(deep + 1)
+
+
+class _Grouper:
+    """Stored lines in running order; elementwise ones of one shape that read alike are made by one kernel."""
+
+    def __init__(self, graph: Graph, fusion: Fusion, mergeable: set[int], bindings: int) -> None:
+        self.graph, self.mergeable, self.bindings = graph, mergeable, bindings
+        self.memory = fusion.stored | {i for i, line in enumerate(graph.lines) if line.op == "input"}
+        self.order = sorted(fusion.stored)
+        self.reads = {r: self.read_by(r) for r in self.order}
+        self.groups: list[list[int]] = []
+        self.home: dict[int, int] = {}
+        self.needs: list[set[int]] = []  # groups that must run before each group, all of them
+
+    def read_by(self, root: int) -> set[int]:
+        """The lines in memory that the root's kernel loads."""
+        found: set[int] = set()
+        stack, seen = list(self.graph.lines[root].args), set()
+        while stack:
+            i = stack.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            if i in self.memory:
+                found.add(i)
+            else:
+                stack.extend(self.graph.lines[i].args)
+        return found
+
+    def run(self) -> list[list[int]]:
+        for r in self.order:
+            sources = {self.home[d] for d in self.reads[r] if d in self.home}
+            at = self.partner(r, sources)
+            if at is None:
+                at = len(self.groups)
+                self.groups.append([])
+                self.needs.append(set())
+            self.groups[at].append(r)
+            self.home[r] = at
+            added = set().union(*(self.needs[s] | {s} for s in sources if s != at))
+            for n in range(len(self.groups)):  # whoever needs this group needs what it needs
+                if n == at or at in self.needs[n]:
+                    self.needs[n] |= added
+        return [self.groups[n] for n in sorted(range(len(self.groups)), key=lambda n: len(self.needs[n]))]
+
+    def partner(self, r: int, sources: set[int]) -> int | None:
+        """A group that can make line r too: same shape, shares an input, and nothing r reads waits for it."""
+        if r not in self.mergeable:
+            return None
+        for at in range(len(self.groups) - 1, max(len(self.groups) - 17, -1), -1):
+            members = self.groups[at]
+            if members[0] not in self.mergeable or self.graph.lines[members[0]].shape != self.graph.lines[r].shape:
+                continue
+            if any(at in self.needs[s] for s in sources if s != at):
+                continue
+            loaded = set().union(*(self.reads[m] for m in members))
+            touched = loaded | self.reads[r] | set(members) | {r}
+            if len(touched) <= self.bindings and (self.reads[r] & (loaded | set(members))):
+                return at
+        return None
+
+
+def fuse(graph: Graph, bindings: int) -> Fusion:
+    """What to store and what to inline, for kernels of at most `bindings` arguments."""
+    fuser = _Fuser(graph, bindings)
+    fusion = fuser.run()
+    reads_only = {r for r in fusion.stored if fuser.family(r) == "elementwise" and r not in fusion.path and not _has_rows(fuser, r)}
+    fusion.groups = _Grouper(graph, fusion, reads_only, bindings).run()
+    return fusion
+
+
+def _has_rows(fuser: _Fuser, root: int) -> bool:
+    stack = list(fuser.lines[root].args)
+    seen: set[int] = set()
+    while stack:
+        i = stack.pop()
+        if i in seen or i in fuser.stored or i in fuser.memory:
+            continue
+        seen.add(i)
+        if fuser.heavy(i):
+            return True
+        stack.extend(fuser.lines[i].args)
+    return False

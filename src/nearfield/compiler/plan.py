@@ -1,0 +1,144 @@
+"""Where values live: offsets in one arena by lifetime, and updates in place where the old value is dead."""
+
+from dataclasses import dataclass, field
+from math import prod
+
+from ..dtype import DType
+from ..graph.graph import Graph
+from ..scalar import K, load, substitute, walk
+from .kernel import Kernel, Store
+from .lower import Lowered
+
+__all__ = ["Plan", "plan", "room"]
+
+ALIGN = 256  # WebGPU's minStorageBufferOffsetAlignment
+
+
+@dataclass(slots=True)
+class Plan:
+    """The steps, writing in place where they may.
+
+    owner    line -> the line whose memory it takes over (an input, for an output that replaces it)
+    offsets  bytes into the arena of each line that is neither input nor output
+    arena    bytes of the arena
+    """
+
+    steps: list[Lowered]
+    owner: dict[int, int] = field(default_factory=dict)
+    offsets: dict[int, int] = field(default_factory=dict)
+    arena: int = 0
+
+
+def room(shape: tuple[int, ...], dtype: DType) -> int:
+    """Bytes reserved for a value, as in docs/spec/program.md."""
+    return max(16, -(-prod(shape) * dtype.itemsize // 16) * 16)
+
+
+class _Planner:
+    def __init__(self, graph: Graph, steps: list[Lowered], givable: set[int]) -> None:
+        self.graph = graph
+        self.plan = Plan(steps)
+        self.givable = set(givable)
+        self.inputs = set(graph.inputs)
+        self.outputs = set(graph.outputs)
+        self.last = {line: at for at, step in enumerate(steps) for line in step.lines}
+
+    def room(self, line: int) -> int:
+        return room(self.graph.lines[line].shape, self.graph.lines[line].dtype)
+
+    def root(self, line: int) -> int:
+        """The line whose memory holds this one."""
+        while line in self.plan.owner:
+            line = self.plan.owner[line]
+        return line
+
+    def run(self) -> Plan:
+        for at in range(len(self.plan.steps)):
+            for store in self.plan.steps[at].kernel.stores:
+                self.take_over(at, self.plan.steps[at].lines[store.argument])
+        self.place()
+        return self.plan
+
+    def take_over(self, at: int, line: int) -> None:
+        """Give the line the memory of one that this step is the last to read, if it reads just where it writes."""
+        step = self.plan.steps[at]
+        for candidate in step.lines:
+            if self.last[candidate] != at or not self.fits(step, line, candidate):
+                continue
+            old, new = step.lines.index(candidate), step.lines.index(line)
+            if candidate in self.inputs:
+                self.givable.discard(candidate)
+            self.plan.steps[at] = _merge(step, old, new)
+            self.plan.owner[line] = candidate
+            return
+
+    def fits(self, step: Lowered, line: int, candidate: int) -> bool:
+        made = {step.lines[s.argument] for s in step.kernel.stores}
+        if candidate in made or self.room(line) != self.room(candidate):
+            return False
+        if candidate in self.outputs or self.root(candidate) in self.outputs:
+            return False
+        from_input = self.root(candidate) in self.inputs
+        if from_input != (line in self.outputs) or (from_input and candidate not in self.givable):
+            return False
+        return _pointwise(step.kernel, step.lines.index(candidate), step.lines.index(line))
+
+    def place(self) -> None:
+        """First fit, in order of first use, among blocks that live at the same time."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for at, step in enumerate(self.plan.steps):
+            for line in step.lines:
+                root = self.root(line)
+                first.setdefault(root, at)
+                last[root] = at
+        placed: list[tuple[int, int, int]] = []  # offset, end, line
+        for line in first:
+            if line in self.inputs or line in self.outputs:
+                continue
+            size = -(-self.room(line) // ALIGN) * ALIGN
+            offset = 0
+            for begin, end, other in sorted(placed):
+                if last[other] < first[line]:
+                    continue
+                if offset + size <= begin:
+                    break
+                offset = max(offset, end)
+            placed.append((offset, offset + size, line))
+            self.plan.offsets[line] = offset
+            self.plan.arena = max(self.plan.arena, offset + size)
+
+
+def _pointwise(kernel: Kernel, old: int, new: int) -> bool:
+    """Whether every load of `old` is of the very element that `new` gets at that point, and no other is written there."""
+    store = next(s for s in kernel.stores if s.argument == new)
+    if kernel.arguments[old] is not kernel.arguments[new] or store.index.free != frozenset(kernel.axes):
+        return False
+    loads = [n for s in kernel.stores for n in walk([s.value]) if n.op == "load" and n.value == old]
+    return bool(loads) and all(n.args == (store.index,) for n in loads)
+
+
+def _merge(lowered: Lowered, old: int, new: int) -> Lowered:
+    """The kernel with argument `new` replaced by argument `old`; the step then names the new line there."""
+    kernel = lowered.kernel
+    number = {n: n - (n > new) for n in range(len(kernel.arguments))}
+    number[new] = number[old]
+    stores = tuple(Store(number[s.argument], _renumber(s.index, number), _renumber(s.value, number)) for s in kernel.stores)
+    dtypes = tuple(t for n, t in enumerate(kernel.arguments) if n != new)
+    lines = [x for n, x in enumerate(lowered.lines) if n != new]
+    lines[number[new]] = lowered.lines[new]
+    return Lowered(Kernel(kernel.name, kernel.axes, stores, dtypes), tuple(lines))
+
+
+def _renumber(value: K, number: dict[int, int]) -> K:
+    table: dict[K, K] = {}
+    for node in walk([value]):
+        if node.op == "load":
+            args = tuple(substitute(a, table) for a in node.args)
+            table[node] = load(number[node.value], args[0], node.type, *args[1:])  # type: ignore[index]
+    return substitute(value, table)
+
+
+def plan(graph: Graph, steps: list[Lowered], givable: set[int]) -> Plan:
+    """Lifetimes, in-place updates and arena offsets; `givable` are inputs whose memory an output may take over."""
+    return _Planner(graph, steps, givable).run()
