@@ -77,7 +77,8 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         assert mark.args, "leaks_ok needs a reason"
     if mark or request.node.stash.get(FAILED, False):
         return
-    gc.collect()
+    if memory_in_use() != before:
+        gc.collect()
     after = memory_in_use()
     assert after == before, f"(bytes, buffers) in use before the test: {before}; after: {after}"
 

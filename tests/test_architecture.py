@@ -91,6 +91,11 @@ def room_of(name: str) -> str:
     return room if room in ROOMS else "__init__"
 
 
+def called(node: ast.Call) -> str:
+    """The last name of what is called: f() and a.f() -> f."""
+    return getattr(node.func, "id", "") or getattr(node.func, "attr", "")
+
+
 @functools.cache
 def imports_of(path: Path, *, at_top: bool = False) -> frozenset[str]:
     """Dotted names of all that a file imports, wherever in it (or at its top): `from .a import b` is nearfield.a.b."""
@@ -102,7 +107,7 @@ def imports_of(path: Path, *, at_top: bool = False) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             start = package[: len(package) - node.level + 1] if node.level else []
             found |= {".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"import_module", "__import__"}:
+        elif isinstance(node, ast.Call) and called(node) in {"import_module", "__import__"}:
             literal = isinstance(node.args[0], ast.Constant)
             assert literal or path.parent == PACKAGE, f"{path}:{node.lineno}: a computed import hides what is imported"
             name = str(node.args[0].value) if literal else ""
@@ -251,7 +256,8 @@ def test_import_is_light() -> None:
     """`import nearfield` loads the standard library and nothing else: it is what a page waits for."""
     code = "import sys; before = set(sys.modules); import nearfield; print(*(set(sys.modules) - before))"
     loaded = {name.split(".")[0] for name in python(code).split()}
-    assert not loaded - set(sys.stdlib_module_names) - {"nearfield"}
+    more = loaded - set(sys.stdlib_module_names) - {"nearfield"}
+    assert not more, f"import nearfield loads {sorted(more)}: import it inside the function that needs it"
 
 
 @whole_package
