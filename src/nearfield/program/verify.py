@@ -23,14 +23,17 @@ def verify(program: Program) -> None:
     errors   FormatError with the place, such as "steps[3]: buffer 7 …", for anything else
     cost     proportional to the Program, never to a number written in it
     """
-    if program.target not in FEATURES:
-        raise _wrong("target", f"is {program.target!r}; accepted are 'wasm' and 'webgpu'")
+    if type(program.target) is not str or program.target not in FEATURES:
+        raise _wrong("target", f"is {_short(program.target)}; accepted are 'wasm' and 'webgpu'")
     _features(program)
     _number("arena", program.arena)
     _module(program)
     _names("buffers", program.buffers)
     for index, buffer in enumerate(program.buffers):
         _buffer(program, index, buffer)
+    for index, buffer in enumerate(program.buffers):
+        if buffer.alias >= 0:
+            _alias(program, f"buffers[{index}] ({_short(buffer.name)})", buffer)
     _names("kernels", program.kernels)
     for index, kernel in enumerate(program.kernels):
         _text(f"kernels[{index}]", kernel.code)
@@ -51,8 +54,12 @@ def _number(place: str, value: object, low: int = 0, high: int = MOST) -> None:
 
 
 def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, int) or abs(value) <= MOST * 1024 else "a huge integer"
-    return text if len(text) <= 60 else text[:57] + "..."
+    """What a message may say about a value of unknown type: short, whatever the value."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else value[:40] + "…")
+    if value is None or (isinstance(value, int) and abs(value) < 2**64):
+        return repr(value)
+    return f"of type {type(value).__name__}"
 
 
 def _text(place: str, value: object) -> None:
@@ -76,11 +83,11 @@ def _names(place: str, rows: tuple[object, ...]) -> None:
 
 def _features(program: Program) -> None:
     known = FEATURES[program.target]
-    if len(set(map(str, program.features))) != len(program.features):
-        raise _wrong("features", f"{_short(program.features)} names one twice")
     for feature in program.features:
-        if feature not in known:
+        if type(feature) is not str or feature not in known:
             raise _wrong("features", f"{_short(feature)} is unknown; {program.target} knows {', '.join(known)}")
+    if len(set(program.features)) != len(program.features):
+        raise _wrong("features", "one is named twice")
 
 
 def _module(program: Program) -> None:
@@ -105,15 +112,13 @@ def _buffer(program: Program, index: int, buffer: Buffer) -> None:
     for size in buffer.shape:
         _number(f"{place}: shape", size)
     if buffer.room > MOST:
-        raise _wrong(place, f"shape {_short(buffer.shape)} has more than {MOST} bytes")
+        raise _wrong(place, f"its values have more than {MOST} bytes")
     _number(f"{place}: offset", buffer.offset)
     _number(f"{place}: alias", buffer.alias, low=-1)
     _placed(program, place, buffer)
 
 
 def _placed(program: Program, place: str, buffer: Buffer) -> None:
-    if buffer.alias >= 0:
-        _alias(program, place, buffer)
     if buffer.kind == "constant":
         _inside(place, buffer.offset, buffer.nbytes, 16, "the data", len(program.data))
     elif buffer.kind == "scratch":
@@ -136,12 +141,7 @@ def _alias(program: Program, place: str, buffer: Buffer) -> None:
         raise _wrong(place, f"alias is {buffer.alias}, and there are {len(program.buffers)} buffers")
     source = program.buffers[buffer.alias]
     if source.kind != "input":
-        raise _wrong(place, f"takes over buffer {buffer.alias} of kind {_short(source.kind)}; accepted is an input")
-    if (source.dtype, source.shape) == (buffer.dtype, buffer.shape):
-        return
-    # the input may stand later in the list, so its own fields are looked at here as well
-    if type(source.dtype) is not str or source.dtype not in DTYPES or any(type(n) is not int for n in source.shape):
-        raise _wrong(f"buffers[{buffer.alias}]", "dtype or shape is not one")
+        raise _wrong(place, f"takes over buffer {buffer.alias} of kind {source.kind}; accepted is an input")
     if source.room != buffer.room:
         raise _wrong(place, f"takes over buffer {buffer.alias}, whose room is {source.room} bytes, not {buffer.room}")
 
@@ -213,7 +213,7 @@ def _arguments(program: Program, place: str, entry: Entry) -> None:
             if program.buffers[number].kind != what:
                 raise _wrong(place, f"{what} {number} is a buffer of kind {program.buffers[number].kind}")
         if len(set(numbers)) != len(numbers):
-            raise _wrong(place, f"{what}s {_short(numbers)} name one buffer twice")
+            raise _wrong(place, f"one {what} is named twice")
     taken = [program.buffers[number].alias for number in entry.outputs if program.buffers[number].alias >= 0]
     if len(set(taken)) != len(taken):
         raise _wrong(place, "two outputs take over the same input")
