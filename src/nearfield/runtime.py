@@ -3,59 +3,171 @@
 This file plugs itself into tensor.py, which therefore need not know compiler and devices.
 """
 
+import os
 import sys
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from types import TracebackType
 from typing import Any
 
-from .dtype import DType
-from .errors import DTypeError, TraceError
+from .compiler.build import Built, Target, build
+from .device import Device, Session, Stats, open_async, open_device
+from .device.open import available
+from .dtype import DTYPES, DType
+from .errors import DeviceError, DTypeError
 from .grad import tape
+from .graph.graph import Graph
 from .graph.interpret import interpret
-from .tensor import PENDING, Node, Tensor, set_evaluator
-from .trace import trace
+from .tensor import PENDING, Node, Tensor, leaf, method, set_evaluator
+from .trace import ordered, trace
 
-__all__ = ["evaluate", "memory_stats", "use"]
+__all__ = ["compiled", "current_device", "devices", "evaluate", "init", "memory_stats", "synchronize", "target_of", "to_device", "use"]
+
+HOST = (bytes, bytearray, memoryview)
+MOST_PROGRAMS = 256
 
 
 class Reference:
-    """The device that is NumPy: values are arrays, Programs are Graphs."""
+    """The device that is NumPy: values stay in this process, and Graphs are interpreted line by line."""
 
     name = "reference"
     description = "NumPy, line by line"
-    dtypes = frozenset(("bool", "int8", "uint8", "int32", "uint32", "int64", "float16", "float32", "float64"))
+    dtypes = frozenset(DTYPES)
+    is_hardware = False
 
 
 class _State:
-    device: Any = Reference()
+    device: Any = None
+    programs: "OrderedDict[Any, tuple[Built, Session]]" = OrderedDict()
 
 
 _state = _State()
+_reference = Reference()
 
 
-def _array(node: Node) -> Any:
-    import numpy
+class use:  # noqa: N801 - reads as a verb: nf.use("wasm"), with nf.use("wasm"):
+    """Choose the device that evaluates from now on, or within a `with` block.
 
-    value = node.value
-    if not isinstance(value, (bytes, bytearray, memoryview)):
-        value = value.device.read(value, node.size * node.dtype.itemsize)
-    return numpy.frombuffer(value, node.dtype.name, node.size).reshape(node.shape)
+    errors   DeviceError if it is missing, with the reason
+    """
+
+    def __init__(self, device: str) -> None:
+        self._before = _state.device
+        _state.device = _open(device)
+
+    def __enter__(self) -> Any:
+        return _state.device
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        _state.device = self._before
+
+    def __repr__(self) -> str:
+        return f"use({_state.device.name!r})"
 
 
-def _wanted(root: Node) -> list[Node]:
-    return [root, *(n for n in PENDING.values() if n is not root)]
+def _open(name: str) -> Any:
+    return _reference if name == "reference" else open_device(name)
+
+
+def devices() -> dict[str, str]:
+    """The devices that are here, best first, each with its description."""
+    found = {f.name: f.description for f in available() if not f.reason}
+    return found | {"reference": _reference.description}
+
+
+def current_device() -> Any:
+    """The device that evaluates: chosen with `use` or NEARFIELD_DEVICE, else hardware WebGPU, else wasm."""
+    if _state.device is None:
+        _state.device = _open(os.environ.get("NEARFIELD_DEVICE") or _best())
+    elif getattr(_state.device, "is_lost", False):
+        _state.device = _open(_state.device.name)
+    return _state.device
+
+
+def _best() -> str:
+    try:
+        if open_device("webgpu").is_hardware:
+            return "webgpu"
+    except DeviceError:
+        pass
+    return "wasm"
+
+
+async def init(device: str | None = None) -> str:
+    """Open the best device (or the named one) and use it; in a page without stack switching this opens WebGPU.
+
+    returns  the device's name
+    """
+    if device is not None and device != "reference":
+        _state.device = await open_async(device)
+    elif device is None:
+        try:
+            found = await open_async("webgpu")
+            _state.device = found if found.is_hardware else await open_async("wasm")
+        except DeviceError:
+            _state.device = await open_async("wasm")
+    else:
+        _state.device = _reference
+    return str(_state.device.name)
+
+
+def memory_stats() -> Stats:
+    """Memory that the current device holds for tensors and Programs: bytes, peak, buffers, and freed bytes kept for reuse."""
+    device = current_device()
+    return Stats(0, 0, 0, 0) if device is _reference else device.stats()
+
+
+def target_of(device: Device) -> Target:
+    """What the compiler should know of a device."""
+    most = device.limits.get("maxStorageBuffersPerShaderStage", 32)
+    return Target(device.name, device.features, min(most, 32) if device.name == "webgpu" else 32)
+
+
+def compiled(graph: Graph, givable: frozenset[int], device: Device) -> tuple[Built, Session]:
+    """The Graph's Program, loaded; built at most once for each structure and device."""
+    key = (graph, givable, device)
+    found = _state.programs.get(key)
+    if found is None:
+        built = build(graph, target_of(device), givable)
+        found = built, device.load(built.program)
+        _state.programs[key] = found
+        if len(_state.programs) > MOST_PROGRAMS:
+            _state.programs.popitem(last=False)
+    else:
+        _state.programs.move_to_end(key)
+    return found
+
+
+def _stripped(node: Node) -> Node:
+    """The node whose memory this one can share: movement that changes no position is left out."""
+    while node.value is None and node.op is not None and node.op.name in ("reshape", "identity", "stop_gradient"):
+        node = node.args[0]
+    return node
+
+
+def _reaches_placeholder(order: Iterable[Node]) -> set[int]:
+    """The ids of nodes that need the value of a traced input."""
+    tainted: set[int] = set()
+    for node in order:
+        if node.value is None and (node.op is None or any(id(a) in tainted for a in node.args)):
+            tainted.add(id(node))
+    return tainted
 
 
 def evaluate(root: Node) -> None:
     """Give `root`, and everything else that is pending and can be reached, a value."""
     if root.value is not None:
         return
-    roots = _wanted(root)
-    graph, feeds = trace(roots)
-    results = interpret(graph, [_array(n) for n in feeds])
-    for node, value in zip(roots, results, strict=True):
-        _settle(node, value.tobytes())
+    wanted = [root, *(n for n in PENDING.values() if n is not root)]
+    order = ordered(wanted)
+    tainted = _reaches_placeholder(order)
+    if id(root) not in tainted:
+        wanted = [n for n in wanted if id(n) not in tainted]
+    sources = [_stripped(n) for n in wanted]
+    device = current_device()
+    values = _interpreted(sources) if device is _reference else _run(sources, device)
+    for node, value in zip(wanted, values, strict=True):
+        _settle(node, value)
 
 
 def _settle(node: Node, value: Any) -> None:
@@ -65,18 +177,97 @@ def _settle(node: Node, value: Any) -> None:
         node.args, node.op = (), None
 
 
+def _interpreted(roots: list[Node]) -> list[Any]:
+    graph, feeds = trace(roots)
+    return [value.tobytes() for value in interpret(graph, [_array(n) for n in feeds])]
+
+
+def _array(node: Node) -> Any:
+    import numpy
+
+    return numpy.frombuffer(_bytes(node), node.dtype.name, node.size).reshape(node.shape)
+
+
+def _bytes(node: Node) -> Any:
+    value = node.value
+    return value if isinstance(value, HOST) else value.device.read(value, node.size * node.dtype.itemsize)
+
+
+def _run(roots: list[Node], device: Device) -> list[Any]:
+    """Trace, build or find, run."""
+    graph, feeds = trace(roots)
+    for node in feeds:
+        place(node, device)
+    givable = _givable(roots, feeds)
+    built, session = compiled(graph, givable, device)
+    inputs = [n.value for n in feeds]
+    outputs = session.run("main", inputs)
+    return [inputs[n] if kind == "input" else outputs[n] for kind, n in built.results]
+
+
+def place(node: Node, device: Device) -> Any:
+    """The node's value in the device's memory; it is moved there if it is elsewhere."""
+    value = node.value
+    if isinstance(value, HOST) or value.device is not device:
+        _check_dtype("to_device", node.dtype)
+        data = _bytes(node)
+        memory = device.alloc(len(data))
+        device.write(memory, data)
+        node.value = value = memory
+    return value
+
+
+def _givable(roots: list[Node], feeds: list[Node]) -> frozenset[int]:
+    """The inputs that nobody but this evaluation refers to: their memory may be written over."""
+    if tape.depth:
+        return frozenset()
+    order = ordered(roots)
+    slots = Counter(id(a) for n in order if n.value is None for a in n.args)
+    found = []
+    for at in range(len(feeds)):
+        node = feeds[at]
+        # referrers: the argument slots, `feeds`, `order`, the name `node`, getrefcount's argument
+        if node.handles == 0 and sys.getrefcount(node) <= slots[id(node)] + 4 and sys.getrefcount(node.value) <= 2:
+            found.append(at)
+    return frozenset(found)
+
+
 def _read(node: Node) -> Any:
-    evaluate(node)
-    return node.value
+    if node.value is None:
+        evaluate(node)
+    return _bytes(node)
 
 
 async def _read_async(node: Node) -> Any:
-    evaluate(node)
+    if node.value is None:
+        evaluate(node)
+    value = node.value
+    return value if isinstance(value, HOST) else await value.device.read_async(value, node.size * node.dtype.itemsize)
 
 
 def _check_dtype(who: str, dtype: DType) -> None:
-    if dtype.name not in _state.device.dtypes:
-        raise DTypeError(f"{who}: device {_state.device.name} has no {dtype.name}; use float32 or int32, or another device: nf.use('wasm').")
+    device = current_device()
+    if dtype.name not in device.dtypes:
+        raise DTypeError(f"{who}: device {device.name} has no {dtype.name}; use float32 or int32, or another device: nf.use('wasm').")
+
+
+@method
+def to_device(x: Tensor, device: str) -> Tensor:
+    """The same values in that device's memory."""
+    if x.device == device:
+        return x
+    found = _open(device)
+    if found is _reference:
+        return leaf(bytes(_read(x.node)), x.shape, x.dtype)
+    copy = leaf(bytes(_read(x.node)), x.shape, x.dtype)
+    place(copy.node, found)
+    return copy
+
+
+def synchronize() -> None:
+    """Evaluate everything pending and wait until the device has done it."""
+    if PENDING:
+        evaluate(next(iter(PENDING.values())))
 
 
 set_evaluator(_read, _read_async, _check_dtype)

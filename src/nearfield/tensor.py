@@ -4,6 +4,7 @@ A Tensor is a handle on a Node. A Node is either an operation on other Nodes or 
 Nodes that a live handle names and that have no value yet are *pending*; asking for any value evaluates all of them at once.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -110,24 +111,29 @@ class Tensor:
 
     def numpy(self) -> Any:
         """The values as a NumPy array (a copy, or read-only)."""
+        return self._as_array(self._bytes())
+
+    def _as_array(self, data: Any) -> Any:
         import numpy
 
-        return numpy.frombuffer(self._bytes(), dtype=self.dtype.name, count=self.size).reshape(self.shape)
+        return numpy.frombuffer(data, dtype=self.dtype.name, count=self.size).reshape(self.shape)
 
     async def data(self) -> Any:
         """The values once they are there: a NumPy array, or without NumPy nested lists. Works in every browser."""
-        await evaluator.read_async(self.node)
+        data = memoryview(await evaluator.read_async(self.node)).cast("B")
         try:
-            return self.numpy()
+            return self._as_array(data)
         except ImportError:
-            return self.tolist()
+            return self._as_lists(data)
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers; of a scalar, the number."""
+        return self._as_lists(self._bytes())
+
+    def _as_lists(self, data: memoryview) -> Any:
         import struct
 
-        code = self.dtype.code
-        values: list[Any] = list(struct.unpack_from(f"<{self.size}{code}", self._bytes()))
+        values: list[Any] = list(struct.unpack_from(f"<{self.size}{self.dtype.code}", data))
         for n in reversed(self.shape[1:]):
             values = [values[i : i + n] for i in range(0, len(values), n)] if n else [[] for _ in range(_count(self.shape, n))]
         if self.size == 0:
@@ -154,9 +160,7 @@ class Tensor:
         return (1, 0)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        import nearfield
-
-        return nearfield
+        return sys.modules[__package__]
 
     def __repr__(self) -> str:
         return str(call("to_text", self))

@@ -4,12 +4,13 @@ from .errors import TraceError
 from .graph.graph import Graph, Line
 from .tensor import Node
 
-__all__ = ["trace"]
+__all__ = ["ordered", "trace"]
 
 TRANSPARENT = ("identity", "stop_gradient")
 
 
-def _ordered(roots: list[Node]) -> list[Node]:
+def ordered(roots: list[Node]) -> list[Node]:
+    """The nodes that the roots need and have no value for, and the values these need; arguments first."""
     order: list[Node] = []
     seen: set[int] = set()
     stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(roots)]
@@ -49,7 +50,7 @@ def trace(roots: list[Node], placeholders: list[Node] | None = None) -> tuple[Gr
         number[id(node)] = len(lines)
         lines.append(Line("input", (), (), node.shape, node.dtype))
         feeds.append(node)
-    for node in _ordered(roots):
+    for node in ordered(roots):
         if id(node) in number:
             continue
         if node.value is not None:

@@ -1,0 +1,147 @@
+"""Graph -> Program: the pipeline, one line per stage."""
+
+import os
+import sys
+from dataclasses import dataclass
+from math import prod
+
+from ..graph.graph import Graph
+from ..program.program import Buffer, Entry, Program, Step
+from ..program.program import Kernel as Compiled
+from .fuse import Fusion, fuse
+from .kernel import Kernel, cost
+from .lower import Lowered, lower
+from .plan import Plan, plan
+from .simplify import simplify
+from .wgsl_frame import spell_kernel
+
+__all__ = ["Built", "Target", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the code is made for.
+
+    name      "wasm" or "webgpu"
+    features  of docs/spec/program.md, those that may be used
+    bindings  the most arguments of one kernel
+    """
+
+    name: str
+    features: frozenset[str] = frozenset()
+    bindings: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A Program with one entry "main", and where each output of the Graph is found.
+
+    results  for each of the Graph's outputs ("input", n) or ("output", n)
+    """
+
+    program: Program
+    results: tuple[tuple[str, int], ...]
+
+
+def build(graph: Graph, target: Target, givable: frozenset[int] = frozenset()) -> Built:
+    """The Program that computes the Graph's outputs.
+
+    givable  positions of inputs whose memory an output may take over: their values are not needed afterwards
+    """
+    _show("graph", graph)
+    graph = simplify(graph, target.name)
+    fusion = fuse(graph, target.bindings)
+    steps = _lower_all(graph, fusion)
+    for step in steps:
+        _show("kernels", step.kernel)
+    inputs = graph.inputs
+    planned = plan(graph, steps, {inputs[n] for n in givable})
+    program = _assemble(graph, target, planned)
+    _show("plan", program)
+    return Built(program, _results(graph))
+
+
+def _show(stage: str, noun: object) -> None:
+    if stage in os.environ.get("NEARFIELD_SHOW", ""):
+        print(noun, file=sys.stderr)
+
+
+def _lower_all(graph: Graph, fusion: Fusion) -> list[Lowered]:
+    inputs = set(graph.inputs)
+    steps = []
+    for group in fusion.groups:
+        if prod(graph.lines[group[0]].shape) == 0:
+            continue
+        path = fusion.path.get(group[0], []) if len(group) == 1 else []
+        if path and graph.lines[group[0]].dtype.itemsize < 4 and len({graph.lines[p].shape for p in path}) > 1:
+            path = []  # small elements are written four at a time, in the order of the result
+        steps.append(lower(graph, group, lambda n: n in fusion.stored or n in inputs, path))
+    return steps
+
+
+def _unique_outputs(graph: Graph) -> list[int]:
+    inputs = set(graph.inputs)
+    return [n for n in dict.fromkeys(graph.outputs) if n not in inputs]
+
+
+def _results(graph: Graph) -> tuple[tuple[str, int], ...]:
+    inputs = {n: at for at, n in enumerate(graph.inputs)}
+    outputs = {n: at for at, n in enumerate(_unique_outputs(graph))}
+    return tuple(("input", inputs[n]) if n in inputs else ("output", outputs[n]) for n in graph.outputs)
+
+
+def _buffers(graph: Graph, planned: Plan) -> tuple[list[Buffer], dict[int, int]]:
+    """Buffers in the order inputs, outputs, scratch; and the number of each line's."""
+    buffers: list[Buffer] = []
+    number: dict[int, int] = {}
+
+    def add(line: int, kind: str, offset: int = 0, alias: int = -1) -> None:
+        about = graph.lines[line]
+        number[line] = len(buffers)
+        buffers.append(Buffer(f"{kind}{len(buffers)}", about.dtype.name, about.shape, kind, offset, alias))
+
+    for line in graph.inputs:
+        add(line, "input")
+    for line in _unique_outputs(graph):
+        add(line, "output", alias=number[planned.owner[line]] if line in planned.owner else -1)
+    used = dict.fromkeys(x for step in planned.steps for x in step.lines)
+    for line in used:
+        if line not in number:
+            root = line
+            while root in planned.owner:
+                root = planned.owner[root]
+            add(line, "scratch", planned.offsets[root])
+    return buffers, number
+
+
+def _assemble(graph: Graph, target: Target, planned: Plan) -> Program:
+    buffers, number = _buffers(graph, planned)
+    unique: dict[Kernel, int] = {}
+    calls = []
+    for step in planned.steps:
+        at = unique.setdefault(step.kernel, len(unique))
+        calls.append((at, tuple(number[x] for x in step.lines)))
+    inputs = tuple(number[x] for x in graph.inputs)
+    outputs = tuple(number[x] for x in _unique_outputs(graph))
+    entry = Entry("main", inputs, outputs, 0, len(calls))
+    kernels = list(unique)
+    spell = _webgpu if target.name == "webgpu" else _wasm
+    return spell(kernels, calls, tuple(buffers), entry, planned.arena, target)
+
+
+def _webgpu(kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], buffers: tuple[Buffer, ...], entry: Entry, arena: int, target: Target) -> Program:
+    spelled = [spell_kernel(kernel) for kernel in kernels]
+    compiled = tuple(Compiled(f"{k.name}_{n}", text, len(k.arguments)) for n, (k, (text, _)) in enumerate(zip(kernels, spelled, strict=True)))
+    steps = tuple(Step(at, args, spelled[at][1], cost(kernels[at])) for at, args in calls)
+    return Program("webgpu", (), buffers, compiled, steps, (entry,), arena)
+
+
+def _wasm(kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], buffers: tuple[Buffer, ...], entry: Entry, arena: int, target: Target) -> Program:
+    from .wasm_module import assemble
+
+    relaxed = "relaxed-simd" in target.features
+    module = assemble(kernels, calls, [(entry.name, entry.start, entry.stop)], relaxed=relaxed)
+    compiled = tuple(Compiled(name, name, len(k.arguments)) for name, k in zip(module.names, kernels, strict=True))
+    steps = tuple(Step(at, args, size, cost(kernels[at])) for (at, args), size in zip(calls, module.sizes, strict=True))
+    features = ("relaxed-simd",) if relaxed else ()
+    return Program("wasm", features, buffers, compiled, steps, (entry,), arena, module.bytes, module.memory_flag)

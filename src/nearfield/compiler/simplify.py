@@ -1,0 +1,92 @@
+"""Graph -> Graph: dead lines dropped, long reductions into few results split in two."""
+
+from math import prod
+from typing import Any
+
+from ..graph.graph import Graph, Line
+from ..op import REGISTRY
+
+__all__ = ["simplify"]
+
+SPLIT = {"webgpu": (4096, 4096), "wasm": (65536, 64)}  # shortest reduction to split, most results
+
+
+class _Rewriter:
+    def __init__(self, graph: Graph, target: str) -> None:
+        self.graph, self.target = graph, target
+        self.lines: list[Line] = []
+        self.number: dict[int, int] = {}
+        self.seen: dict[Line, int] = {}
+
+    def add(self, line: Line) -> int:
+        if line.op == "input":
+            self.lines.append(line)
+            return len(self.lines) - 1
+        if line not in self.seen:
+            self.seen[line] = len(self.lines)
+            self.lines.append(line)
+        return self.seen[line]
+
+    def op(self, name: str, args: tuple[int, ...], **attrs: Any) -> int:
+        lines = [self.lines[a] for a in args]
+        shape, dtype = REGISTRY[name].infer([x.shape for x in lines], [x.dtype for x in lines], attrs)
+        return self.add(Line(name, args, tuple(attrs.items()), shape, dtype))
+
+    def run(self) -> Graph:
+        live = _live(self.graph)
+        for i, line in enumerate(self.graph.lines):
+            if i in live or line.op == "input":
+                moved = Line(line.op, tuple(self.number[a] for a in line.args), line.attrs, line.shape, line.dtype)
+                self.number[i] = self.rewrite(moved)
+        return Graph(tuple(self.lines), tuple(self.number[i] for i in self.graph.outputs))
+
+    def rewrite(self, line: Line) -> int:
+        if line.op in ("sum", "max", "min", "prod"):
+            return self.split(line)
+        if line.op == "reshape" and self.lines[line.args[0]].op == "reshape":
+            source = self.lines[line.args[0]].args[0]
+            if self.lines[source].shape == line.shape:
+                return source
+            return self.add(Line("reshape", (source,), line.attrs, line.shape, line.dtype))
+        return self.add(line)
+
+    def split(self, line: Line) -> int:
+        """Fold a long reduction with few results in two, so that many threads can share it."""
+        axes = dict(line.attrs)["axes"]
+        source = self.lines[line.args[0]].shape
+        length, results = prod(source[a] for a in axes), prod(line.shape)
+        least, most = SPLIT[self.target]
+        if length < least or results > most or results * length < 16 * least or 0 in source:
+            return self.add(line)
+        axis = max(axes, key=lambda a: source[a])
+        parts = _parts(source[axis], max(2, min(256, 65536 // max(results, 1), int(length**0.5))))
+        if parts == 1:
+            return self.add(line)
+        shape = (*source[:axis], parts, source[axis] // parts, *source[axis + 1 :])
+        x = self.op("reshape", line.args, shape=shape)
+        first = tuple(a if a < axis else a + 1 for a in axes)
+        y = self.op(line.op, (x,), axes=first)
+        y = self.op(line.op, (y,), axes=(axis,))
+        return self.op("reshape", (y,), shape=line.shape)
+
+
+def _parts(n: int, wanted: int) -> int:
+    """The divisor of n nearest to `wanted` from below; 1 if there is none worth it."""
+    best = max((d for d in range(1, wanted + 1) if n % d == 0), default=1)
+    return best if best >= 4 else 1
+
+
+def _live(graph: Graph) -> set[int]:
+    live: set[int] = set()
+    stack = list(graph.outputs)
+    while stack:
+        i = stack.pop()
+        if i not in live:
+            live.add(i)
+            stack.extend(graph.lines[i].args)
+    return live
+
+
+def simplify(graph: Graph, target: str) -> Graph:
+    """An equal Graph that is better to compile; inputs keep their order."""
+    return _Rewriter(graph, target).run()

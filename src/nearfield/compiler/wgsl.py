@@ -1,0 +1,231 @@
+"""K -> WGSL text: one spelling per instruction, and scopes that put each value in the outermost loop that can make it.
+
+source  W3C WebGPU Shading Language, 2025
+"""
+
+import math
+import struct
+
+from ..dtype import DType
+from ..scalar import K, const_value
+
+__all__ = ["FUNCTIONS", "TYPES", "WGSL", "Scope", "element_type", "literal"]
+
+TYPES = {"float32": "f32", "int32": "i32", "uint32": "u32", "bool": "bool", "index": "i32"}
+
+# One spelling per K instruction; {t} is the WGSL type of the first argument, {r} of the result.
+WGSL = {
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "nf_div_{t}({0}, {1})", "rem": "nf_rem_{t}({0}, {1})",
+    "min": "nf_min_{t}({0}, {1})", "max": "nf_max_{t}({0}, {1})", "neg": "(-{0})", "abs": "abs({0})",
+    "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "nearest": "round({0})", "sqrt": "sqrt({0})",
+    "lt": "({0} < {1})", "le": "({0} <= {1})", "eq": "({0} == {1})", "ne": "({0} != {1})", "isnan": "nf_isnan({0})",
+    "and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} ^ {1})", "not": "(~{0})",
+    "shl": "({0} << ({u1} & 31u))", "shr": "({0} >> ({u1} & 31u))",
+    "select": "select({2}, {1}, {0})", "cast": "nf_{t}_{r}({0})", "bits": "bitcast<{r}>({0})",
+}  # fmt: skip
+
+# Where K says more than WGSL does: NaN, division by zero, overflow.
+FUNCTIONS = {
+    "nf_isnan": "fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
+    "nf_min_f32": "fn nf_min_f32(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }",
+    "nf_max_f32": "fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }",
+    "nf_rem_f32": "fn nf_rem_f32(a: f32, b: f32) -> f32 { return a - b * trunc(a / b); }",
+    "nf_div_i32": "fn nf_div_i32(a: i32, b: i32) -> i32 { if (b == 0) { return 0; } if (b == -1) { return -a; } return a / b; }",
+    "nf_rem_i32": "fn nf_rem_i32(a: i32, b: i32) -> i32 { if (b == 0 || b == -1) { return 0; } return a % b; }",
+    "nf_div_u32": "fn nf_div_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a / b; }",
+    "nf_rem_u32": "fn nf_rem_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a % b; }",
+    "nf_f32_i32": (
+        "fn nf_f32_i32(x: f32) -> i32 { if (nf_isnan(x)) { return 0; } if (x >= 2147483648.0) { return 2147483647; } "
+        "if (x <= -2147483648.0) { return -2147483647 - 1; } return i32(x); }"
+    ),
+    "nf_f32_u32": (
+        "fn nf_f32_u32(x: f32) -> u32 { if (!(x > 0.0)) { return 0u; } if (x >= 4294967296.0) { return 4294967295u; } return u32(x); }"
+    ),
+    "nf_half": (
+        "fn nf_half(x: f32) -> u32 {\n"
+        "  let b = bitcast<u32>(x); let s = (b >> 16u) & 0x8000u; let m = b & 0x7fffffffu;\n"
+        "  if (m > 0x7f800000u) { return s | 0x7e00u; }\n"
+        "  if (m >= 0x477ff000u) { return s | 0x7c00u; }\n"
+        "  if (m >= 0x38800000u) { let r = m - 0x38000000u; return s | ((r + 0x0fffu + ((r >> 13u) & 1u)) >> 13u); }\n"
+        "  if (m < 0x33000000u) { return s; }\n"
+        "  let e = 126u - (m >> 23u); let f = (m & 0x7fffffu) | 0x800000u;\n"
+        "  let q = f >> e; let half = 1u << (e - 1u); let rest = f & ((1u << e) - 1u);\n"
+        "  return s | (q + select(0u, 1u, rest > half || (rest == half && (q & 1u) == 1u)));\n}"
+    ),
+}
+NEEDS = {"nf_min_f32": "nf_isnan", "nf_max_f32": "nf_isnan", "nf_f32_i32": "nf_isnan"}
+PLAIN_CASTS = {"nf_i32_f32": "f32({0})", "nf_u32_f32": "f32({0})", "nf_i32_u32": "bitcast<u32>({0})", "nf_u32_i32": "bitcast<i32>({0})",
+               "nf_bool_f32": "select(0.0, 1.0, {0})", "nf_bool_i32": "select(0, 1, {0})", "nf_bool_u32": "select(0u, 1u, {0})",
+               "nf_f32_bool": "({0} != 0.0)", "nf_i32_bool": "({0} != 0)", "nf_u32_bool": "({0} != 0u)", "nf_i32_i32": "{0}",
+               "nf_div_f32": "({0} / {1})", "nf_min_i32": "min({0}, {1})", "nf_max_i32": "max({0}, {1})",
+               "nf_min_u32": "min({0}, {1})", "nf_max_u32": "max({0}, {1})"}  # fmt: skip
+LOADS = {
+    "float16": "unpack2x16float({b}[({i}) >> 1u])[({i}) & 1]",
+    "int8": "((bitcast<i32>({b}[({i}) >> 2u]) << (24u - 8u * u32(({i}) & 3))) >> 24u)",
+    "uint8": "(({b}[({i}) >> 2u] >> (8u * u32(({i}) & 3))) & 255u)",
+    "bool": "((({b}[({i}) >> 2u] >> (8u * u32(({i}) & 3))) & 255u) != 0u)",
+}
+ZERO = {"f32": "0.0", "i32": "0", "u32": "0u", "bool": "false"}
+
+
+def element_type(dtype: DType) -> str:
+    """The element type of the array that a buffer of this dtype is declared as."""
+    return TYPES.get(dtype.name, "u32") if dtype.itemsize == 4 else "u32"
+
+
+def literal(node: K) -> str:
+    """A constant; what WGSL cannot write (infinity, NaN, the least integer) is read from a variable's bits."""
+    if node.type == "bool":
+        return "true" if node.value else "false"
+    value = const_value(node)
+    if node.type in ("index", "int32"):
+        return f"({value})" if value > -(2**31) else "(-2147483647 - 1)"
+    if node.type == "uint32":
+        return f"{value}u"
+    if not math.isfinite(value) or (value != 0 and abs(value) < 1.1754944e-38) or str(value) == "-0.0":
+        bits = struct.unpack("<I", struct.pack("<f", value))[0]
+        return f"bitcast<f32>(nf_zero | {bits:#x}u)"
+    text = repr(float(value))
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+class Scope:
+    """A block of statements; nested scopes are loops that bind more variables.
+
+    A value is made in the outermost scope that binds all its free variables, once.
+    """
+
+    def __init__(self, writer: "Writer", bound: frozenset[K], parent: "Scope | None" = None) -> None:
+        self.writer, self.parent = writer, parent
+        self.bound = bound | (parent.bound if parent else frozenset())
+        self.lines: list[str] = []
+        self.names: dict[K, str] = {}
+
+    def value(self, node: K) -> str:
+        """A WGSL expression for the node: a literal, or the name of a `let`."""
+        if node.op == "const":
+            return self.writer.literal(node)
+        scope = self
+        while scope.parent is not None and node.free <= scope.parent.bound:
+            scope = scope.parent
+        name = scope.names.get(node)
+        if name is None:
+            name = scope.make(node)
+            scope.names[node] = name
+        return name
+
+    def make(self, node: K) -> str:
+        if node.op == "reduce":
+            return self.writer.reduction(self, node)
+        text = self.spell(node)
+        name = self.writer.name()
+        self.lines.append(f"let {name} = {text};")
+        return name
+
+    def spell(self, node: K) -> str:
+        if node.op == "load":
+            return self.load(node)
+        if node.op == "linear":
+            constant, *factors = node.value  # type: ignore[misc]
+            terms = [self.value(a) if c == 1 else f"{self.value(a)} * {c}" for c, a in zip(factors, node.args, strict=True)]
+            return " + ".join([*terms, str(constant)] if constant else terms).replace("+ -", "- ")
+        args = [self.value(a) for a in node.args]
+        first, result = TYPES[node.args[0].type], TYPES[node.type]
+        op = node.op
+        if op == "not" and node.type == "bool":
+            return f"(!{args[0]})"
+        if op == "xor" and node.type == "bool":
+            return f"({args[0]} != {args[1]})"
+        if op in ("div", "rem") and node.type == "index":
+            return f"({args[0]} {'/' if op == 'div' else '%'} {args[1]})"
+        shift = args[1] if op not in ("shl", "shr") or node.args[1].type == "uint32" else f"bitcast<u32>({args[1]})"
+        return self.writer.function(WGSL[op].format(*args, t=first, r=result, u1=shift), args)
+
+    def load(self, node: K) -> str:
+        dtype = self.writer.dtypes[node.value]  # type: ignore[index]
+        index = self.value(node.args[0])
+        mask = self.value(node.args[1]) if len(node.args) == 2 else ""
+        if mask:
+            index = f"select(0, {index}, {mask})"
+        text = LOADS.get(dtype.name, "{b}[{i}]").format(b=f"b{node.value}", i=index)
+        return f"select({ZERO[TYPES[node.type]]}, {text}, {mask})" if mask else text
+
+
+class Writer:
+    """The text of one kernel: names, the functions it needs, and how its loops are written."""
+
+    def __init__(self, dtypes: tuple[DType, ...]) -> None:
+        self.dtypes = dtypes
+        self.count = 0
+        self.functions: dict[str, str] = {}
+        self.has_zero = False
+
+    def name(self) -> str:
+        self.count += 1
+        return f"v{self.count}"
+
+    def literal(self, node: K) -> str:
+        text = literal(node)
+        self.has_zero |= "nf_zero" in text
+        return text
+
+    def function(self, text: str, args: list[str]) -> str:
+        """The text, with the functions that it calls noted, or replaced where WGSL's own will do."""
+        if not text.startswith("nf_"):
+            return text
+        name = text[: text.index("(")]
+        if name in PLAIN_CASTS:
+            return PLAIN_CASTS[name].format(*args)
+        self.need(name)
+        return text
+
+    def need(self, name: str) -> None:
+        """Note that the text calls one of FUNCTIONS."""
+        if name in NEEDS:
+            self.need(NEEDS[name])
+        self.functions[name] = FUNCTIONS[name]
+
+    def reduction(self, scope: Scope, node: K) -> str:
+        """A loop in this scope that folds the body; one thread does all of it."""
+        kind, variables = node.value  # type: ignore[misc]
+        total = self.name()
+        scope.lines.append(f"var {total} = {self.identity(kind, node.type)};")
+        inner = scope
+        opened: list[tuple[Scope, K]] = []
+        for v in variables:
+            inner = Scope(self, frozenset((v,)), inner)
+            inner.names[v] = str(v.value[0])  # type: ignore[index]
+            opened.append((inner, v))
+        inner.lines.append(f"{total} = {self.fold(kind, node.type, total, inner.value(node.args[0]))};")
+        for at in range(len(opened) - 1, -1, -1):
+            block, v = opened[at]
+            name, extent = v.value  # type: ignore[misc]
+            outer = block.parent
+            assert outer is not None
+            outer.lines += [f"for (var {name} = 0; {name} < {extent}; {name}++) {{", *("  " + x for x in block.lines), "}"]
+        return total
+
+    def identity(self, kind: str, type: str) -> str:
+        """What folding nothing gives."""
+        from ..scalar import const
+
+        number: float = {"sum": 0, "prod": 1}.get(kind, 0)
+        if kind in ("min", "max"):
+            low, high = {"float32": (-math.inf, math.inf), "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1)}[type]
+            number = high if kind == "min" else low
+        return self.literal(const(number, type))
+
+    def fold(self, kind: str, type: str, total: str, value: str) -> str:
+        """One step of a fold."""
+        if kind in ("sum", "prod"):
+            return f"{total} {'+' if kind == 'sum' else '*'} {value}"
+        t = TYPES[type]
+        return self.function(f"nf_{kind}_{t}({total}, {value})", [total, value])
+
+    def head(self) -> list[str]:
+        """Declarations before `main`."""
+        lines = ["var<private> nf_zero: u32 = 0u;"] if self.has_zero else []
+        lines += [self.functions[name] for name in FUNCTIONS if name in self.functions]
+        return lines + [
+            f"@group(0) @binding({n}) var<storage, read_write> b{n}: array<{element_type(t)}>;" for n, t in enumerate(self.dtypes)
+        ]
