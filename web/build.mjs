@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 const TARGET = new URL("../src/nearfield/web/nearfield.js", import.meta.url);
 const BUDGET = 12_000;
@@ -15,10 +16,11 @@ const { outputFiles } = await build({
 const [, body, names] = /^([^]*)export\{([^}]*)\};\s*$/.exec(outputFiles[0].text) ?? [];
 const pairs = names.split(",").map((pair) => pair.split(" as "));
 const exported = pairs.map(([local, name = local]) => `${name}:${local}`);
-const text =
-  `const nearfield=(()=>{"use strict";${body.trim()}return{${exported}}})();\n` +
-  `export const {${pairs.map(([local, name = local]) => name)}}=nearfield;\n`;
-if (text.split("\nexport").length !== 2) throw new Error("the bundle holds a line that begins with 'export'");
+// esbuild bundles; terser looks at the whole a few times more and takes off another four percent.
+const script = `const nearfield=(()=>{"use strict";${body}return{${exported}}})();`;
+const { code } = await minify(script, { ecma: 2020, compress: { passes: 4 } });
+const text = `${code}\nexport const {${pairs.map(([local, name = local]) => name)}}=nearfield;\n`;
+if (!/^const nearfield=\(\(\)=>{.*}\)\(\);\nexport const {.*}=nearfield;\n$/.test(text)) throw new Error("not the form that Python cuts");
 
 const size = gzipSync(text, { level: 9 }).length;
 console.log(`nearfield.js: ${text.length} characters, ${size} bytes with gzip -9 (budget ${BUDGET})`);

@@ -1,10 +1,16 @@
-// Node tests of the built runner; SAMPLES is a directory that sample_programs.py wrote.
+// Node tests of the built runner, on what runner_samples.py writes (PYTHON: which Python runs it).
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync } from "node:fs";
-import { test } from "node:test";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { after, test } from "node:test";
 import { bridge, decode, load, openDevice, verify } from "../../src/nearfield/web/nearfield.js";
 
-const directory = process.env.SAMPLES;
+const root = new URL("../../", import.meta.url).pathname;
+const python = process.env.PYTHON ?? [`${root}.venv/bin/python`].find(existsSync) ?? "python3";
+const directory = mkdtempSync(`${tmpdir()}/nearfield-`);
+execFileSync(python, [`${root}tests/web/runner_samples.py`, directory], { env: { ...process.env, PYTHONPATH: `${root}src` } });
+after(() => rmSync(directory, { recursive: true }));
 const file = (name) => new Uint8Array(readFileSync(`${directory}/${name}`));
 const programs = readdirSync(directory).filter((name) => name.endsWith(".nfp") && !name.startsWith("huge"));
 const N = 4096;

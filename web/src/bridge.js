@@ -34,6 +34,7 @@ function withBytes(bytes, use) {
   }
 }
 
+/** @type {Record<string, Function>} */
 export const bridge = {
   /** What can be opened here, best first. @returns {Promise<{name: string, adapter: string, software: boolean}[]>} */
   async devices() {
@@ -45,37 +46,25 @@ export const bridge = {
   /** @param {string} name @param {{threads?: number}} [options] */
   open: async (name, options) => add(await openDevice(name, options)),
   /** @param {string} name @param {{threads?: number}} [options] */
-  openSync: (name, options) => (name === "wasm" ? add(new WasmDevice(options)) : fail(`openSync: only wasm opens at once; await open(${show(name)})`)),
+  openSync: (name, options) => (name === "wasm" ? add(new WasmDevice(options)) : fail(`openSync: await open(${show(name)})`)),
   /** @param {number} dev */
   close(dev) {
     at(dev).close();
     devices.delete(dev);
   },
-  /** @param {number} dev */
-  limits: (dev) => at(dev).limits(),
-  /** @param {number} dev */
-  stats: (dev) => at(dev).stats(),
-  /** @param {number} dev @param {number} nbytes */
-  alloc: (dev, nbytes) => at(dev).alloc(nbytes),
   /** @param {number} dev @param {number} id @param {any} bytes @param {number} [offset] */
   write: (dev, id, bytes, offset) => withBytes(bytes, (data) => at(dev).write(id, data, offset)),
   /** @param {number} dev @param {number} id @param {number} nbytes */
-  read: (dev, id, nbytes) => at(dev).read(id, nbytes),
-  /** @param {number} dev @param {number} id @param {number} nbytes */
   readSync(dev, id, nbytes) {
     const device = at(dev);
-    return device instanceof WasmDevice ? device.readSync(id, nbytes) : fail(`readSync: ${device.name} only reads asynchronously; await read`);
+    return device instanceof WasmDevice ? device.readSync(id, nbytes) : fail("readSync: await read");
   },
-  /** @param {number} dev @param {number} id */
-  free: (dev, id) => at(dev).free(id),
   /** @param {number} dev @param {any} bytes */
   load: (dev, bytes) => withBytes(bytes, (data) => at(dev).load(data.slice())),
   /** @param {number} dev @param {any} bytes @returns {Promise<number>} */
   loadAsync: async (dev, bytes) => withBytes(bytes, (data) => at(dev).loadAsync(data.slice())),
-  /** @param {number} dev @param {number} session */
-  unload: (dev, session) => at(dev).unload(session),
-  /** The handle of a weight: write it after loading, read it after training; it is freed with the Program. @param {number} dev @param {number} session @param {string} name */
-  weight: (dev, session, name) => at(dev).weight(session, name),
-  /** @param {number} dev @param {number} session @param {number} entry @param {Iterable<number>} ids */
-  run: (dev, session, entry, ids) => at(dev).run(session, entry, ids),
 };
+
+// These are the device's own: bridge.alloc(device, nbytes) is device.alloc(nbytes).
+for (const name of ["alloc", "free", "limits", "read", "run", "stats", "unload", "weight"])
+  bridge[name] = (/** @type {number} */ dev, /** @type {unknown[]} */ ...args) => /** @type {any} */ (at(dev))[name](...args);

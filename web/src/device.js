@@ -8,21 +8,14 @@ import { decode, nbytes, room } from "./program.js";
  */
 
 /**
- * A Program on a device: `blocks[i]` is the memory of buffer i.
+ * A Program on a device.
  * @template {Block} B
+ * @typedef {object} Session
+ * @property {Program} program
+ * @property {B[]} blocks the memory of each buffer
+ * @property {B[]} owned memory that lives as long as the Session
+ * @property {Map<string, number>} weights handles by name
  */
-export class Session {
-  /** @param {Program} program */
-  constructor(program) {
-    this.program = program;
-    /** @type {B[]} */
-    this.blocks = [];
-    /** Memory that lives as long as the Session. @type {B[]} */
-    this.owned = [];
-    /** Handles of the weights, by name. @type {Map<string, number>} */
-    this.weights = new Map();
-  }
-}
 
 /**
  * Buffers as integer handles, and Programs that run on them. `B` is how a device describes memory, `S` its Session.
@@ -63,10 +56,10 @@ export class Device {
   alive() {}
   /** @param {B} block @param {number} n @returns {Promise<Uint8Array>} */
   async get(block, n) { throw [block, n]; }
+  /** Do what takes long off this thread, and remember it for `prepare`. @param {Program} program */
+  async compile(program) {}
   /** @param {Program} program @returns {S} */
   prepare(program) { throw program; }
-  /** @param {Program} program @returns {Promise<S>} */
-  async prepareAsync(program) { throw program; }
   /** Run the steps of an entry on `session.blocks`. @param {S} session @param {number} entry @param {number} serial */
   execute(session, entry, serial) { throw [session, entry, serial]; }
   /** A Session got its number, or is about to lose it. @param {S} session @param {number} serial */
@@ -99,8 +92,8 @@ export class Device {
   /** The memory of a handle, which must hold `n` bytes. @param {number} id @param {number} [n] */
   block(id, n = 0) {
     this.alive();
-    const block = this.handles.get(id) ?? this.fail(`no buffer ${show(id)}; it was freed, or never made`);
-    if (!(n >= 0 && n <= block.room)) this.fail(`buffer ${id} has ${block.room} bytes; ${show(n)} were asked of it`);
+    const block = this.handles.get(id) ?? this.fail(`no buffer ${show(id)}`);
+    if (!(n >= 0 && n <= block.room)) this.fail(`buffer ${id} has ${block.room} bytes, not ${show(n)}`);
     return block;
   }
 
@@ -137,7 +130,7 @@ export class Device {
     if (ArrayBuffer.isView(program) || program instanceof ArrayBuffer) program = decode(program);
     const missing = program.features.filter((feature) => !this.features.includes(feature));
     if (program.target !== this.name || missing.length)
-      this.fail(`load: the Program is for ${[program.target, ...missing].join(" with ")}, which is not here`);
+      this.fail(`load: the Program needs ${[program.target, ...missing].join(", ")}`);
     return program;
   }
 
@@ -162,7 +155,10 @@ export class Device {
 
   /** The same, compiling off the calling thread. @param {Program | Uint8Array | ArrayBuffer} program */
   async loadAsync(program) {
-    return this.keep(await this.prepareAsync(this.accept(program)));
+    program = this.accept(program);
+    await this.compile(program);
+    this.alive();
+    return this.keep(this.prepare(program));
   }
 
   /** @param {number} serial */
@@ -200,7 +196,7 @@ export class Device {
     const { blocks, program: { buffers, entries } } = session;
     const entry = entries[index] ?? this.fail(`run: no entry ${show(index)}; there are ${entries.length}`);
     const inputs = [...ids];
-    if (inputs.length !== entry.inputs.length) this.fail(`run: '${entry.name}' takes ${entry.inputs.length} inputs; ${inputs.length} were given`);
+    if (inputs.length !== entry.inputs.length) this.fail(`run: '${entry.name}' takes ${entry.inputs.length} inputs, not ${inputs.length}`);
     const taken = new Set(entry.outputs.map((b) => buffers[b].alias));
     /** @type {Set<number>} */
     const made = new Set();

@@ -1,81 +1,57 @@
 // Files from a web server, read as they arrive; safetensors, straight into a device.
 import { FormatError, show } from "./errors.js";
-import { ITEMSIZE, nbytes, prod } from "./program.js";
+import { DTYPES, nbytes, prod } from "./program.js";
 
 const PIECE = 2 ** 22;
 const MAX_HEADER = 100_000_000; // of a safetensors file, as its own library has it
-/** @type {Record<string, string>} */
-const DTYPES = {
-  BOOL: "bool", I8: "int8", U8: "uint8", I32: "int32", U32: "uint32", I64: "int64", F16: "float16", F32: "float32", F64: "float64",
-};
-
 /**
  * @typedef {{loaded: number, total: number}} Progress bytes so far, and of all files begun (0: unknown)
  * @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void, fetch?: typeof fetch}} FetchOptions
+ * @typedef {{take: (n: number) => Promise<Uint8Array>, bad: (what: string) => never}} Stream
+ *   `take` gives the next n bytes, or all that are left if n is Infinity
  */
 
-/** Counts what all files of a model have brought. */
-export class Loader {
-  /** @param {FetchOptions} options */
-  constructor({ signal, onProgress, fetch = (...args) => globalThis.fetch(...args) }) {
-    this.signal = signal;
-    this.onProgress = onProgress;
-    this.fetch = fetch;
-    this.loaded = 0;
-    this.total = 0;
-  }
-
-  /** A file as a stream. @param {URL} url */
-  async open(url) {
-    const response = await this.fetch(url.href, { signal: this.signal });
-    if (!response.ok) throw new FormatError(`load: ${url.href}: the server answers ${response.status}.`);
-    this.total += Number(response.headers.get("content-length")) || 0;
-    return new Stream(this, url, response);
-  }
-
-  /** A whole file. @param {URL} url */
-  async bytes(url) {
-    const stream = await this.open(url);
-    return stream.take(Infinity);
-  }
-}
-
-/** A file that arrives in chunks and is taken in pieces. */
-class Stream {
-  /** @param {Loader} loader @param {URL} url @param {Response} response */
-  constructor(loader, url, response) {
-    this.loader = loader;
-    this.url = url;
-    this.reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+/**
+ * What opens the files of a model, and counts what all of them bring.
+ * @param {FetchOptions} options
+ */
+export function loader({ signal, onProgress, fetch = (...args) => globalThis.fetch(...args) }) {
+  let loaded = 0;
+  let total = 0;
+  /** @param {URL} url @returns {Promise<Stream>} */
+  return async (url) => {
+    /** @param {string} what @returns {never} */
+    const bad = (what) => {
+      throw new FormatError(`load: ${url.href}: ${what}.`);
+    };
+    const response = await fetch(url.href, { signal });
+    if (!response.ok) bad(`the server answers ${response.status}`);
+    total += Number(response.headers.get("content-length")) || 0;
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
     /** @type {Uint8Array} */
-    this.rest = new Uint8Array(0);
-  }
-
-  /** The next `n` bytes, or all that are left if `n` is Infinity. @param {number} n */
-  async take(n) {
-    const chunks = [this.rest];
-    let have = this.rest.length;
-    while (have < n) {
-      const { done, value } = await this.reader.read();
-      if (done) break;
-      chunks.push(value);
-      have += value.length;
-      this.loader.loaded += value.length;
-      const { loaded, total, onProgress } = this.loader;
-      onProgress?.({ loaded, total: total && Math.max(loaded, total) });
-    }
-    if (have < n && n < Infinity) this.bad("it is cut short");
-    const all = chunks.length > 1 ? new Uint8Array(have) : this.rest;
-    if (chunks.length > 1) for (let at = 0, i = 0; i < chunks.length; at += chunks[i++].length) all.set(chunks[i], at);
-    this.rest = all.subarray(Math.min(n, have));
-    return all.subarray(0, n);
-  }
-
-  /** @param {string} what @returns {never} */
-  bad(what) {
-    this.reader.cancel().catch(() => {});
-    throw new FormatError(`load: ${this.url.href}: ${what}.`);
-  }
+    let rest = new Uint8Array(0);
+    return {
+      bad: (what) => (reader.cancel().catch(() => {}), bad(what)),
+      async take(n) {
+        const chunks = [rest];
+        let have = rest.length;
+        while (have < n) {
+          const { done, value } = await reader.read();
+          if (done) break;
+          chunks.push(value);
+          have += value.length;
+          loaded += value.length;
+          onProgress?.({ loaded, total: total && Math.max(loaded, total) });
+        }
+        if (have < n && n < Infinity) bad("it is cut short");
+        const all = chunks.length > 1 ? new Uint8Array(have) : rest;
+        let at = 0;
+        if (all !== rest) for (const chunk of chunks) all.set(chunk, at), (at += chunk.length);
+        rest = all.subarray(Math.min(n, have));
+        return all.subarray(0, n);
+      },
+    };
+  };
 }
 
 /**
@@ -103,11 +79,11 @@ export async function readWeights(stream, weights, write) {
   for (const [name, { dtype, shape, data_offsets: [start, end] }] of rows) {
     const place = `tensor ${show(name)}`;
     const size = end - start;
-    const known = ITEMSIZE[DTYPES[dtype]];
-    if (start !== at || !Number.isSafeInteger(end) || !(size >= 0) || !Array.isArray(shape) || (known && prod(shape) * known !== size))
+    const known = Object.entries(DTYPES).find(([, row]) => row.file === dtype);
+    if (start !== at || !Number.isSafeInteger(end) || !(size >= 0) || !Array.isArray(shape) || (known && prod(shape) * known[1].array.BYTES_PER_ELEMENT !== size))
       stream.bad(`${place}: its place or size is wrong`);
     const buffer = wanted.get(name);
-    if (buffer && (buffer.dtype !== DTYPES[dtype] || String(buffer.shape) !== String(shape) || nbytes(buffer) !== size))
+    if (buffer && (buffer.dtype !== known?.[0] || String(buffer.shape) !== String(shape) || nbytes(buffer) !== size))
       stream.bad(`${place}: is ${show(dtype)}[${shape}]; the Program needs ${buffer.dtype}[${buffer.shape}]`);
     for (let offset = 0; offset < size; offset += PIECE) {
       const piece = await stream.take(Math.min(PIECE, size - offset));

@@ -1,5 +1,5 @@
 // An allocator: which parts of a WebAssembly memory are in use.
-import { roundUp } from "./program.js";
+import { bisect, roundUp } from "./program.js";
 
 const ALIGN = 64;
 const PAGE = 65536;
@@ -59,12 +59,7 @@ export class Heap {
   give(at, n) {
     let size = roundUp(n, ALIGN);
     this.used -= size;
-    let low = 0;
-    for (let high = this.holes.length; low < high; ) {
-      const middle = (low + high) >>> 1;
-      if (this.holes[middle].at < at) low = middle + 1;
-      else high = middle;
-    }
+    let low = bisect(this.holes.length, (i) => this.holes[i].at < at);
     const after = this.holes[low];
     if (after && at + size === after.at) {
       size += after.size;

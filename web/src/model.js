@@ -1,6 +1,6 @@
 // What a page uses: `load` a model, `run` it.
 import { DeviceError, FormatError, show } from "./errors.js";
-import { Loader, readWeights } from "./files.js";
+import { loader, readWeights } from "./files.js";
 import { decode, nbytes, prod } from "./program.js";
 import { fromBytes, toBytes } from "./values.js";
 import { WasmDevice } from "./wasm.js";
@@ -21,7 +21,7 @@ import { WebGpuDevice, isSoftware, requestAdapter } from "./webgpu.js";
 export async function openDevice(name, options = {}) {
   if (name === "webgpu") return WebGpuDevice.open();
   if (name === "wasm") return new WasmDevice(options);
-  throw new DeviceError(`openDevice: ${show(name)} is not a device; accepted are webgpu, wasm.`);
+  throw new DeviceError(`openDevice: ${show(name)} is not webgpu or wasm.`);
 }
 
 /** A compiled model, ready to run. */
@@ -47,7 +47,7 @@ class Model {
 
   /** Names, shapes and dtypes of an entry's buffers; `values` says how the model calls them. @param {number[]} numbers @param {Value[]} [values] */
   describe(numbers, values) {
-    if (values && values.length !== numbers.length) bad(`model.json has ${values.length} inputs or outputs where the Program has ${numbers.length}`);
+    if (values && values.length !== numbers.length) bad(`model.json has ${values.length} where the Program has ${numbers.length}`);
     return numbers.map((b, i) => {
       const { name, dtype, shape } = this.program.buffers[b];
       const value = values?.[i];
@@ -115,7 +115,8 @@ function beside(name, base) {
  * @param {import("./files.js").FetchOptions & {device?: DeviceName, threads?: number}} [options]
  */
 export async function load(url, options = {}) {
-  const loader = new Loader(options);
+  const open = loader(options);
+  const whole = async (/** @type {URL} */ name) => (await open(name)).take(Infinity);
   const page = /** @type {any} */ (globalThis).document?.baseURI ?? globalThis.location?.href;
   const base = new URL(url, page);
   const single = base.pathname.endsWith(".nfp");
@@ -123,25 +124,25 @@ export async function load(url, options = {}) {
 
   /** @type {any} */
   let about = { programs: [] };
-  let file = single ? await loader.bytes(base) : undefined;
+  let file = single ? await whole(base) : undefined;
   if (file) {
     const { target, features } = decode(file);
     about.programs.push({ target, features });
   } else {
+    const bytes = await whole(base);
     try {
-      about = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await loader.bytes(base)));
-    } catch (error) {
-      if (error instanceof SyntaxError || error instanceof TypeError) bad(`${base.href}: not JSON`);
-      throw error;
+      about = JSON.parse(new TextDecoder().decode(bytes));
+    } catch {
+      about = null;
     }
     if (about?.format !== "nearfield-model" || about.version !== 1 || !Array.isArray(about.programs)) bad(`${base.href}: not a Nearfield model of version 1`);
   }
 
   const { device, row } = await choose(about.programs, options, single);
   try {
-    const weights = about.weights && loader.open(beside(about.weights, base));
+    const weights = about.weights && open(beside(about.weights, base));
     weights?.catch(() => {}); // reported where it is awaited
-    file ??= await loader.bytes(beside(row.file, base));
+    file ??= await whole(beside(row.file, base));
     const program = decode(file);
     const session = await device.loadAsync(program);
     const model = new Model(device, session, program, about);
@@ -153,7 +154,7 @@ export async function load(url, options = {}) {
     const values = Object.fromEntries(model.inputs.map(({ name, shape }) => [name, new Uint8Array(prod(shape))]));
     if (entry.stop > entry.start) await model.run(values);
     if (weights) await readWeights(await weights, buffers, (name, bytes, offset) => device.write(device.weight(session, name), bytes, offset));
-    else if (buffers.length && !single) bad(`${base.href}: names no weights, and the Program has ${buffers.length}`);
+    else if (buffers.length && !single) bad(`${base.href}: names no weights`);
     options.signal?.throwIfAborted();
     return model;
   } catch (error) {
@@ -179,7 +180,7 @@ async function choose(programs, options, single) {
     const { target, features = [] } = row;
     if ((forced && target !== forced) || !["webgpu", "wasm"].includes(target)) continue;
     if (target === "webgpu" && (!adapter || (isSoftware(adapter) && !forced && !single))) {
-      reasons.push(adapter ? "webgpu: only a software adapter" : "webgpu: no adapter");
+      reasons.push(`webgpu: ${adapter ? "only a software" : "no"} adapter`);
       continue;
     }
     const offered = target === "webgpu" ? [...(adapter?.features ?? [])] : (wasm ??= new WasmDevice(options)).features;

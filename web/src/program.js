@@ -10,11 +10,19 @@ import { FormatError, show } from "./errors.js";
  *   arena: number, module: Uint8Array, memoryFlag: number, data: Uint8Array}} Program
  */
 
-/** Bytes of one element. @type {Record<string, number>} */
-export const ITEMSIZE = {
+/** Element types: how a page holds them, and their name in safetensors files. @type {Record<string, {array: any, file: string}>} */
+export const DTYPES = {
   // @ts-ignore: no inherited names, so that a dtype called "constructor" is not found
   __proto__: null,
-  bool: 1, int8: 1, uint8: 1, int32: 4, uint32: 4, int64: 8, float16: 2, float32: 4, float64: 8,
+  bool: { array: Uint8Array, file: "BOOL" },
+  int8: { array: Int8Array, file: "I8" },
+  uint8: { array: Uint8Array, file: "U8" },
+  int32: { array: Int32Array, file: "I32" },
+  uint32: { array: Uint32Array, file: "U32" },
+  int64: { array: BigInt64Array, file: "I64" },
+  float16: { array: Uint16Array, file: "F16" },
+  float32: { array: Float32Array, file: "F32" },
+  float64: { array: Float64Array, file: "F64" },
 };
 const SIGNATURE = [0x89, 0x4e, 0x46, 0x50, 0x0d, 0x0a, 0x1a, 0x0a];
 const KEYS = ["target", "features", "buffers", "kernels", "steps", "entries", "arena", "module", "memory_flag", "data"];
@@ -30,23 +38,26 @@ export const roundUp = (n, step) => Math.ceil(n / step) * step;
 export const prod = (shape) => (shape.includes(0) ? 0 : shape.reduce((n, size) => n * size, 1));
 
 /** Bytes of a buffer's values. @param {Buffer} buffer */
-export const nbytes = (buffer) => prod(buffer.shape) * ITEMSIZE[buffer.dtype];
+export const nbytes = (buffer) => prod(buffer.shape) * DTYPES[buffer.dtype].array.BYTES_PER_ELEMENT;
 
 /** Bytes reserved for `n` bytes of values: a multiple of 16, at least 16. @param {number} n */
 export const room = (n) => Math.max(16, roundUp(n, 16));
+
+/** Whether a buffer comes with each call. @param {Buffer} buffer */
+export const isCallers = ({ kind }) => kind === "input" || kind === "output";
 
 /**
  * @param {string} place @param {string} what
  * @returns {never}
  */
 function bad(place, what) {
-  throw new FormatError(`program: ${place}: ${what}. The file is damaged or was not made by Nearfield; export it again.`);
+  throw new FormatError(`program: ${place}: ${what}. Export it again.`);
 }
 
 /** @param {unknown} value @param {string} place @param {number} [max] @param {number} [min] */
 function integer(value, place, max = Number.MAX_SAFE_INTEGER, min = 0) {
   if (!Number.isInteger(value) || /** @type {number} */ (value) < min || /** @type {number} */ (value) > max)
-    bad(place, `${show(value)} is not an integer in ${min} … ${max}`);
+    bad(place, `${show(value)} is not an integer from ${min} to ${max}`);
   return /** @type {number} */ (value);
 }
 
@@ -67,13 +78,15 @@ function text(value, place) {
   if (typeof value !== "string" || /\p{Surrogate}/u.test(value)) bad(place, `${show(value)} is not text`);
 }
 
-/** Names are text, and no two are equal. @param {unknown[]} names @param {string} place */
-function unique(names, place) {
-  const seen = new Set();
-  names.forEach((name, i) => {
-    text(name, `${place}[${i}]`);
-    if (seen.has(name)) bad(`${place}[${i}]`, `the name ${show(name)} is there twice`);
-    seen.add(name);
+/** Do `check` for each row of a table whose names are text, no two of them equal. @template {{name: string}} T @param {T[]} rows @param {string} key @param {(row: T, place: string, index: number) => void} check */
+function each(rows, key, check) {
+  const names = new Set();
+  rows.forEach((row, i) => {
+    const place = `${key}[${i}]`;
+    text(row.name, place);
+    if (names.has(row.name)) bad(place, `a second ${show(row.name)}`);
+    names.add(row.name);
+    check(row, place, i);
   });
 }
 
@@ -84,13 +97,13 @@ function unique(names, place) {
  */
 export function decode(file) {
   const bytes = ArrayBuffer.isView(file) ? new Uint8Array(file.buffer, file.byteOffset, file.byteLength) : new Uint8Array(file, 0);
-  if (bytes.length < 16 || SIGNATURE.some((byte, i) => bytes[i] !== byte)) bad("signature", "this is not a Nearfield Program");
+  if (bytes.length < 16 || SIGNATURE.some((byte, i) => bytes[i] !== byte)) bad("signature", "not a Nearfield Program");
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const version = view.getUint32(8, true);
   if (version !== 1) bad("version", `${version} is unknown; this reader accepts 1`);
   const length = view.getUint32(12, true);
   if (length % 8 || length > MAX_HEADER || 16 + length > bytes.length)
-    bad("header", `a length of ${length} in a file of ${bytes.length} bytes; accepted are multiples of 8 up to ${MAX_HEADER} that fit`);
+    bad("header", `its length ${length} is not a multiple of 8 inside the file`);
   let json = "";
   /** @type {any} */
   let header;
@@ -103,8 +116,7 @@ export function decode(file) {
   }
   if (typeof header !== "object" || !header || Array.isArray(header)) bad("header", "not an object");
   const keys = Object.keys(header);
-  for (const key of keys) if (!KEYS.includes(key)) bad("header", `the key ${show(key)} is unknown`);
-  for (const key of KEYS) if (!keys.includes(key)) bad("header", `the key '${key}' is missing`);
+  if (keys.length !== KEYS.length || !KEYS.every((key) => keys.includes(key))) bad("header", `its keys are not ${KEYS.join(", ")}`);
   // JSON.parse keeps the last of equal keys and makes 1.0 an integer. A valid header holds one object
   // and only integers, so colons outside strings count its keys, and '.', 'e', 'E' do not occur there.
   let colons = 0;
@@ -114,27 +126,30 @@ export function decode(file) {
     else if (c === '"') quoted = !quoted;
     else if (quoted) continue;
     else if (c === ":") colons++;
-    else if (c === "." || c === "e" || c === "E") bad("header", "a value that is neither text, list nor integer");
+    else if (c === "." || c === "e" || c === "E") bad("header", "not only text, lists and integers");
   }
-  if (colons !== KEYS.length) bad("header", "a key is there twice, or an object in a list");
+  if (colons !== KEYS.length) bad("header", "a key twice, or an object in a list");
 
   const moduleLength = integer(header.module, "module");
   const dataLength = integer(header.data, "data");
   const start = 16 + length;
   const dataStart = start + roundUp(moduleLength, 8);
   if (dataStart + dataLength !== bytes.length)
-    bad("file", `${bytes.length} bytes, but the header says ${dataStart + dataLength}; it is cut short or has something after its end`);
+    bad("file", `${bytes.length} bytes; the header says ${dataStart + dataLength}`);
   for (let i = start + moduleLength; i < dataStart; i++) if (bytes[i]) bad("module", "its padding is not zero");
 
-  /** @param {string} key @param {number} width @param {(row: any[]) => any} make */
-  const rows = (key, width, make) => list(header[key], key).map((row, i) => make(list(row, `${key}[${i}]`, width)));
+  /** @param {string} key @param {string[]} fields @returns {any[]} */
+  const rows = (key, ...fields) => list(header[key], key).map((row, i) => {
+    const values = list(row, `${key}[${i}]`, fields.length);
+    return Object.fromEntries(fields.map((field, k) => [field, values[k]]));
+  });
   const program = {
     target: header.target,
     features: header.features,
-    buffers: rows("buffers", 6, ([name, dtype, shape, kind, offset, alias]) => ({ name, dtype, shape, kind, offset, alias })),
-    kernels: rows("kernels", 3, ([name, code, bindings]) => ({ name, code, bindings })),
-    steps: rows("steps", 4, ([kernel, buffers, size, cost]) => ({ kernel, buffers, size, cost })),
-    entries: rows("entries", 5, ([name, inputs, outputs, start, stop]) => ({ name, inputs, outputs, start, stop })),
+    buffers: rows("buffers", "name", "dtype", "shape", "kind", "offset", "alias"),
+    kernels: rows("kernels", "name", "code", "bindings"),
+    steps: rows("steps", "kernel", "buffers", "size", "cost"),
+    entries: rows("entries", "name", "inputs", "outputs", "start", "stop"),
     arena: header.arena,
     module: bytes.subarray(start, start + moduleLength),
     memoryFlag: header.memory_flag,
@@ -152,24 +167,24 @@ export function verify(program) {
   const { target, features, buffers, kernels, steps, entries, arena, module, memoryFlag, data } = program;
   oneOf(target, "target", ["wasm", "webgpu"]);
   const webgpu = target === "webgpu";
-  unique(list(features, "features"), "features");
-  features.forEach((name, i) => oneOf(name, `features[${i}]`, FEATURES[target]));
+  const named = list(features, "features").map((name) => ({ name }));
+  each(named, "features", ({ name }, place) => oneOf(name, place, FEATURES[target]));
   integer(arena, "arena");
   integer(memoryFlag, "memory_flag", webgpu ? 0 : module.length - 1);
-  if (webgpu ? module.length : module[memoryFlag] !== 3) bad("module", webgpu ? "a webgpu Program has none" : "no 03 at memory_flag");
+  if (webgpu ? module.length : module[memoryFlag] !== 3) bad("module", "there is one for webgpu, or no 03 at memory_flag");
 
-  unique(buffers.map((b) => b.name), "buffers");
-  const rooms = buffers.map((b, i) => {
-    const place = `buffers[${i}]`;
-    oneOf(b.dtype, place, Object.keys(ITEMSIZE));
+  /** @type {number[]} */
+  const rooms = [];
+  each(buffers, "buffers", (b, place) => {
+    oneOf(b.dtype, place, Object.keys(DTYPES));
     oneOf(b.kind, place, KINDS);
     if (list(b.shape, place).length > 16) bad(place, "more than 16 axes");
     b.shape.forEach((size) => integer(size, place));
     const bytes = integer(nbytes(b), place, Number.MAX_SAFE_INTEGER - 15);
     const [step, end] = b.kind === "scratch" ? [256, arena - room(bytes)] : b.kind === "constant" ? [16, data.length - bytes] : [1, 0];
     if (integer(b.offset, place) > end || b.offset % step)
-      bad(place, `offset ${b.offset} is not a multiple of ${step}, or its ${bytes} bytes do not fit`);
-    return room(bytes);
+      bad(place, `offset ${b.offset}: not a multiple of ${step}, or ${bytes} bytes do not fit there`);
+    rooms.push(room(bytes));
   });
   buffers.forEach((b, i) => {
     const place = `buffers[${i}]`;
@@ -178,10 +193,9 @@ export function verify(program) {
       bad(place, `alias ${b.alias} is not an input of the same room`);
   });
 
-  unique(kernels.map((k) => k.name), "kernels");
-  kernels.forEach((k, i) => {
-    text(k.code, `kernels[${i}]`);
-    integer(k.bindings, `kernels[${i}]`);
+  each(kernels, "kernels", (k, place) => {
+    text(k.code, place);
+    integer(k.bindings, place);
   });
 
   // Where each of the callers' buffers is used, and how many such uses come before each step.
@@ -198,7 +212,7 @@ export function verify(program) {
     let count = before[i];
     for (const b of step.buffers) {
       integer(b, place, buffers.length - 1);
-      if (buffers[b].kind === "input" || buffers[b].kind === "output") count = count + 1, uses[b].push(i);
+      if (isCallers(buffers[b])) count++, uses[b].push(i);
     }
     before.push(count);
     if (webgpu) {
@@ -210,13 +224,11 @@ export function verify(program) {
       });
       spans.sort((a, b) => a.memory - b.memory || a.at - b.at);
       for (let k = 1; k < spans.length; k++)
-        if (spans[k - 1].memory === spans[k].memory && spans[k - 1].at + spans[k - 1].room > spans[k].at) bad(place, "two arguments overlap in memory");
+        if (spans[k - 1].memory === spans[k].memory && spans[k - 1].at + spans[k - 1].room > spans[k].at) bad(place, "two arguments overlap");
     }
   });
 
-  unique(entries.map((e) => e.name), "entries");
-  entries.forEach((e, i) => {
-    const place = `entries[${i}]`;
+  each(entries, "entries", (e, place) => {
     integer(e.stop, place, steps.length);
     integer(e.start, place, e.stop);
     let count = 0;
@@ -224,25 +236,26 @@ export function verify(program) {
       const numbers = kind === "input" ? e.inputs : e.outputs;
       for (const b of list(numbers, place)) {
         if (buffers[integer(b, place, buffers.length - 1)].kind !== kind) bad(place, `buffer ${b} is not an ${kind}`);
-        count += lowerBound(uses[b], e.stop) - lowerBound(uses[b], e.start);
+        const usesBefore = (/** @type {number} */ step) => bisect(uses[b].length, (k) => uses[b][k] < step);
+        count += usesBefore(e.stop) - usesBefore(e.start);
       }
-      if (new Set(numbers).size !== numbers.length) bad(place, `an ${kind} is there twice`);
+      if (new Set(numbers).size !== numbers.length) bad(place, `an ${kind} twice`);
     }
     const aliases = e.outputs.map((b) => buffers[b].alias).filter((b) => b >= 0);
     const inputs = new Set(e.inputs);
     if (new Set(aliases).size !== aliases.length || aliases.some((b) => !inputs.has(b)))
-      bad(place, "an output takes over memory that is not an input of this entry, or that another output takes");
-    if (count !== before[e.stop] - before[e.start]) bad(place, "its steps use an input or output that the entry does not have");
+      bad(place, "an output takes over what is not its input, or is taken");
+    if (count !== before[e.stop] - before[e.start]) bad(place, "its steps use an input or output of another entry");
   });
 }
 
-/** The first position in sorted `values` that holds `value` or more. @param {number[]} values @param {number} value */
-function lowerBound(values, value) {
+/** The first of 0 … n that does not lie before what is sought. @param {number} n @param {(i: number) => boolean} before */
+export function bisect(n, before) {
   let low = 0;
-  for (let high = values.length; low < high; ) {
-    const middle = (low + high) >>> 1;
-    if (values[middle] < value) low = middle + 1;
-    else high = middle;
+  while (low < n) {
+    const middle = (low + n) >>> 1;
+    if (before(middle)) low = middle + 1;
+    else n = middle;
   }
   return low;
 }

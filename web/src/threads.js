@@ -11,7 +11,7 @@ const WORKER = 8; // then two words for each worker: the last SEQ it is done wit
 const MOST_SPINS = 1e7;
 
 /** Bytes of that block. @param {number} workers */
-export const blockSize = (workers) => 4 * (WORKER + 2 * workers);
+export const blockSize = (workers) => 4 * (WORKER + 2 * (workers + 1));
 
 /** @type {any} */
 const node = /** @type {any} */ (globalThis).process?.getBuiltinModule?.("node:worker_threads");
@@ -74,63 +74,58 @@ function worker() {
   else scope.onmessage = (/** @type {any} */ event) => receive(event.data);
 }
 
-/** Workers 1 … count; nothing waits for one of them before all are ready. */
-export class Pool {
-  /** @param {WebAssembly.Memory} memory @param {number} at address of the block @param {number} count */
-  constructor(memory, at, count) {
-    this.count = count;
-    this.words = new Int32Array(memory.buffer, at, WORKER + 2 * (count + 1));
-    this.words.fill(0);
-    const source = `(${worker})()`;
-    const url = node ? "" : URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-    /** @type {any[]} */
-    this.workers = [];
-    for (let k = 1; k <= count; k++) {
-      const made = node ? new node.Worker(source, { eval: true }) : new Worker(url);
-      // a worker that fails is never ready, and then one thread does the work
-      if (node) made.on("error", () => this.stop()).unref();
-      else made.onerror = () => this.stop();
-      this.workers.push(made);
-    }
-    this.serial = 0;
-    this.url = url;
-    this.post((k) => ({ memory, at, length: this.words.length, k }));
-  }
-
+/**
+ * Workers 1 … count; nothing waits for one of them before all are ready.
+ * @param {WebAssembly.Memory} memory
+ * @param {number} at address of the block
+ * @param {number} count
+ */
+export function makePool(memory, at, count) {
+  const words = new Int32Array(memory.buffer, at, blockSize(count) / 4);
+  words.fill(0);
+  const source = `(${worker})()`;
+  const url = node ? "" : URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  /** @type {any[]} */
+  const workers = [];
+  let serial = 0;
+  const wake = () => {
+    Atomics.add(words, SEQ, 1);
+    Atomics.notify(words, SEQ);
+  };
   /** Send every worker a letter. @param {(k: number) => object} write */
-  post(write) {
-    const serial = ++this.serial;
-    Atomics.store(this.words, MAIL, serial);
-    this.workers.forEach((worker, i) => worker.postMessage({ ...write(i + 1), serial }));
-    this.wake();
+  const post = (write) => {
+    Atomics.store(words, MAIL, ++serial);
+    workers.forEach((worker, i) => worker.postMessage({ ...write(i + 1), serial }));
+    wake();
+  };
+  const stop = () => {
+    workers.splice(0).forEach((worker) => worker.terminate());
+    if (url) URL.revokeObjectURL(url);
+  };
+  for (let k = 1; k <= count; k++) {
+    const made = node ? new node.Worker(source, { eval: true }) : new Worker(url);
+    // a worker that fails is never ready, and then one thread does the work
+    if (node) made.on("error", stop).unref();
+    else made.onerror = stop;
+    workers.push(made);
   }
-
-  wake() {
-    Atomics.add(this.words, SEQ, 1);
-    Atomics.notify(this.words, SEQ);
-  }
-
-  /** Whether every worker has read its letters and waits for a job. */
-  ready() {
-    const { words } = this;
-    for (let k = 1; k <= this.count; k++) if (Atomics.load(words, WORKER + 1 + 2 * k) !== this.serial) return false;
-    // A worker may still be on its way out of the last job.
-    const seq = Atomics.load(words, SEQ);
-    for (let k = 1, spins = 0; k <= this.count; k++)
-      while (Atomics.load(words, WORKER + 2 * k) !== seq) if (++spins > MOST_SPINS) return false;
-    return this.count > 0;
-  }
-
-  /** @param {number} session @param {number} entry @param {number} args @param {number} threads */
-  start(session, entry, args, threads) {
-    this.words.set([session, entry, threads, args], SESSION);
-    this.wake();
-  }
-
-  stop() {
-    this.count = 0;
-    this.workers.splice(0).forEach((worker) => worker.terminate());
-    if (this.url) URL.revokeObjectURL(this.url);
-    this.url = "";
-  }
+  post((k) => ({ memory, at, length: words.length, k }));
+  return {
+    post,
+    stop,
+    /** Threads that can start a job together now: 1, or all. */
+    ready() {
+      for (let k = 1; k <= workers.length; k++) if (Atomics.load(words, WORKER + 1 + 2 * k) !== serial) return 1;
+      // a worker may still be on its way out of the last job
+      const seq = Atomics.load(words, SEQ);
+      for (let k = 1, spins = 0; k <= workers.length; k++)
+        while (Atomics.load(words, WORKER + 2 * k) !== seq) if (++spins > MOST_SPINS) return 1;
+      return workers.length + 1;
+    },
+    /** @param {number} session @param {number} entry @param {number} args @param {number} threads */
+    start(session, entry, args, threads) {
+      words.set([session, entry, threads, args], SESSION);
+      wake();
+    },
+  };
 }

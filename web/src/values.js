@@ -1,14 +1,9 @@
 // What a page holds (typed arrays, lists, pictures, sound) <-> the bytes of a buffer.
 import { DeviceError, show } from "./errors.js";
-import { prod } from "./program.js";
+import { DTYPES, prod } from "./program.js";
 
 /** @typedef {{name: string, dtype: string, shape: number[]}} Value */
 
-/** @type {Record<string, any>} */
-const ARRAYS = {
-  bool: Uint8Array, int8: Int8Array, uint8: Uint8Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array,
-  float16: Uint16Array, float32: Float32Array, float64: Float64Array,
-};
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
 
@@ -31,9 +26,13 @@ export function fromHalf(half) {
   return half & 0x8000 ? -size : size;
 }
 
+/** From what a page has to what a typed array takes. @type {Record<string, (value: any) => any>} */
+const CONVERT = { float16: toHalf, int64: BigInt, bool: (value) => +!!value };
+
 /** The typed array for a buffer's bytes; float16 becomes Float32Array. @param {Uint8Array} bytes @param {string} dtype */
 export function fromBytes(bytes, dtype) {
-  const values = new ARRAYS[dtype](bytes.buffer, bytes.byteOffset, bytes.byteLength / ARRAYS[dtype].BYTES_PER_ELEMENT);
+  const { array } = DTYPES[dtype];
+  const values = new array(bytes.buffer, bytes.byteOffset, bytes.byteLength / array.BYTES_PER_ELEMENT);
   return dtype === "float16" ? Float32Array.from(values, fromHalf) : values;
 }
 
@@ -44,7 +43,7 @@ export function fromBytes(bytes, dtype) {
  */
 export function toBytes(value, input) {
   const { name, dtype, shape } = input;
-  const Kind = ARRAYS[dtype];
+  const Kind = DTYPES[dtype].array;
   if (value?.getChannelData) value = value.getChannelData(0);
   else if (typeof value === "object" && value && !ArrayBuffer.isView(value) && !Array.isArray(value)) value = pixels(value, input);
   const values = ArrayBuffer.isView(value) ? /** @type {any} */ (value) : [value].flat(Infinity);
@@ -54,9 +53,7 @@ export function toBytes(value, input) {
   const same = values instanceof Kind || (dtype === "bool" && values instanceof Uint8ClampedArray);
   let result = values;
   try {
-    if (dtype === "float16" && !same) result = Kind.from(values, toHalf);
-    else if (dtype === "int64" && !same) result = Kind.from(values, BigInt);
-    else if (!same) result = Kind.from(values, dtype === "bool" ? (/** @type {unknown} */ x) => +!!x : undefined);
+    if (!same) result = Kind.from(values, CONVERT[dtype]);
   } catch (error) {
     throw new DeviceError(`run: input '${name}': ${/** @type {Error} */ (error).message}; accepted are numbers for ${dtype}.`);
   }
@@ -67,7 +64,7 @@ export function toBytes(value, input) {
 function pixels(source, { name, dtype, shape }) {
   const [h, w, c] = shape.length === 4 && shape[0] === 1 ? shape.slice(1) : shape.length === 3 ? shape : [0, 0, 0];
   if (!h || !w || ![1, 3, 4].includes(c))
-    throw new DeviceError(`run: input '${name}': received ${source?.constructor?.name}; accepted is an array for ${dtype}[${shape}], and pictures only for [1, h, w, c] or [h, w, c].`);
+    throw new DeviceError(`run: input '${name}': not an array for ${dtype}[${shape}]; pictures are for [1, h, w, c] and [h, w, c].`);
   let { data } = source;
   if (!data || source.width !== w || source.height !== h) {
     const draw = (/** @type {number} */ width, /** @type {number} */ height) =>

@@ -1,9 +1,9 @@
 // The WebAssembly device: one memory, an allocator in it, and perhaps workers that share it.
-import { Device, Session } from "./device.js";
-import { DeviceError, FormatError } from "./errors.js";
+import { Device } from "./device.js";
+import { DeviceError, FormatError, show } from "./errors.js";
 import { Heap } from "./heap.js";
 import { nbytes, room, roundUp } from "./program.js";
-import { Pool, blockSize, canShare, defaultThreads, mayBlock } from "./threads.js";
+import { blockSize, canShare, defaultThreads, makePool, mayBlock } from "./threads.js";
 
 /**
  * @typedef {import("./program.js").Program} Program
@@ -18,17 +18,14 @@ const COST_OF_THREAD = 100_000; // fewer operations than this are not worth a th
 // (module (func (result v128) …) with one i8x16.relaxed_swizzle
 const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11];
 
-/** @extends {Session<WasmBlock>} */
-class WasmSession extends Session {
-  /** Address of the block that the module reads: barrier words and the buffers' addresses. */
-  args = 0;
-  /** @type {Run[]} */
-  entries = [];
-  /** Arithmetic of the steps before each step. */
-  costs = [0];
-  /** What workers need, if the Program has work for them. @type {WebAssembly.Module | undefined} */
-  module = undefined;
-}
+/**
+ * @typedef {object} WasmParts
+ * @property {number} args address of the block that the module reads: barrier words and the buffers' addresses
+ * @property {Run[]} entries
+ * @property {number[]} costs arithmetic of the steps before each step
+ * @property {WebAssembly.Module} [module] what workers need, if the Program has work for them
+ * @typedef {import("./device.js").Session<WasmBlock> & WasmParts} WasmSession
+ */
 
 /** @extends {Device<WasmBlock, WasmSession>} */
 export class WasmDevice extends Device {
@@ -45,15 +42,17 @@ export class WasmDevice extends Device {
       this.memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
     }
     const workers = this.shared ? threads - 1 : 0;
-    this.heap = new Heap(this.memory, roundUp(BASE + blockSize(workers + 1), 64));
+    this.heap = new Heap(this.memory, roundUp(BASE + blockSize(workers), 64));
     this.heap.reach(this.heap.base);
-    this.pool = workers ? new Pool(this.memory, BASE, workers) : null;
+    this.pool = workers ? makePool(this.memory, BASE, workers) : null;
     this.blocking = +mayBlock();
+    /** @type {WeakMap<Program, WebAssembly.WebAssemblyInstantiatedSource>} */
+    this.compiled = new WeakMap();
   }
 
   /** Threads that would share the work of a call made now. */
   get threads() {
-    return this.pool?.ready() ? this.pool.count + 1 : 1;
+    return this.pool?.ready() ?? 1;
   }
 
   limits() {
@@ -101,30 +100,6 @@ export class WasmDevice extends Device {
     return this.getSync(this.block(id, n), n);
   }
 
-  /** @param {Program} program */
-  prepare(program) {
-    return this.assemble(program, () => {
-      const module = new WebAssembly.Module(this.patched(program));
-      return { module, instance: new WebAssembly.Instance(module, this.imports(program, module)) };
-    });
-  }
-
-  /** @param {Program} program */
-  async prepareAsync(program) {
-    /** @type {any} */
-    let made;
-    try {
-      const module = await WebAssembly.compile(this.patched(program));
-      made = { module, instance: await WebAssembly.instantiate(module, this.imports(program, module)) };
-    } catch (error) {
-      made = error;
-    }
-    return this.assemble(program, () => {
-      if (made.module) return made;
-      throw made;
-    });
-  }
-
   /** The module's bytes, for this device's memory. @param {Program} program @returns {BufferSource} */
   patched(program) {
     const bytes = program.module.slice();
@@ -132,42 +107,56 @@ export class WasmDevice extends Device {
     return bytes;
   }
 
-  /** @param {Program} program @param {WebAssembly.Module} module */
-  imports(program, module) {
-    const imports = WebAssembly.Module.imports(module);
-    if (imports.length !== 1 || imports[0].module !== "env" || imports[0].name !== "memory" || imports[0].kind !== "memory")
-      throw new FormatError("program: module: imports something other than env.memory.");
-    const kinds = new Map(WebAssembly.Module.exports(module).map(({ name, kind }) => [name, kind]));
-    for (const name of [...program.kernels.map((k) => k.code), ...program.entries.map((e) => `run_${e.name}`)])
-      if (kinds.get(name) !== "function") throw new FormatError(`program: module: no function ${JSON.stringify(name)} is exported.`);
+  /** All that a module may import; anything else is an error when it is instantiated. */
+  imports() {
     return { env: { memory: this.memory } };
   }
 
-  /**
-   * @param {Program} program
-   * @param {() => {module: WebAssembly.Module, instance: WebAssembly.Instance}} compile
-   */
-  assemble(program, compile) {
-    let made;
+  /** @param {Program} program */
+  async compile(program) {
     try {
-      made = compile();
-    } catch (error) {
-      if (error instanceof FormatError || !(error instanceof Error)) throw error;
-      // Chromium compiles large modules only asynchronously on a page's main thread
-      if (error instanceof RangeError) this.fail(`load: ${error.message}; use loadAsync`);
-      throw new FormatError(`program: module: ${error.message}.`);
+      const { module, instance } = await WebAssembly.instantiate(this.patched(program), this.imports());
+      this.compiled.set(program, { module, instance });
+    } catch {
+      // `prepare` tries again, and says what is wrong
     }
-    const { module, instance } = made;
-    const session = new WasmSession(program);
+  }
+
+  /** @param {Program} program */
+  instantiate(program) {
+    try {
+      const module = new WebAssembly.Module(this.patched(program));
+      return { module, instance: new WebAssembly.Instance(module, this.imports()) };
+    } catch (error) {
+      const { message } = /** @type {Error} */ (error);
+      // Chromium compiles large modules only asynchronously on a page's main thread
+      if (error instanceof RangeError) this.fail(`load: ${message}; use loadAsync`);
+      throw new FormatError(`program: module: ${message}.`);
+    }
+  }
+
+  /** @param {Program} program */
+  prepare(program) {
+    const { module, instance } = this.compiled.get(program) ?? this.instantiate(program);
+    /** @param {string} name */
+    const exported = (name) => {
+      const found = instance.exports[name];
+      if (typeof found !== "function") throw new FormatError(`program: module: no function ${show(name)}.`);
+      return /** @type {Run} */ (found);
+    };
+    program.kernels.forEach((k) => exported(k.code));
+    const entries = program.entries.map((e) => exported(`run_${e.name}`));
+    const costs = [0];
+    program.steps.forEach((step, i) => costs.push(costs[i] + Math.max(0, step.cost - COST_OF_STEP)));
+    /** @type {WasmSession} */
+    const session = { program, entries, costs, blocks: [], owned: [], weights: new Map(), args: 0 };
+    if (program.entries.some((e) => this.worth(session, e) > 1)) session.module = module;
     try {
       this.place(session);
     } catch (error) {
       this.discard(session);
       throw error;
     }
-    session.entries = program.entries.map((e) => /** @type {Run} */ (instance.exports[`run_${e.name}`]));
-    program.steps.forEach((step, i) => session.costs.push(session.costs[i] + Math.max(0, step.cost - COST_OF_STEP)));
-    if (program.entries.some((e) => this.worth(session, e) > 1)) session.module = module;
     return session;
   }
 
@@ -220,7 +209,7 @@ export class WasmDevice extends Device {
     session.blocks.forEach((block, i) => (words[4 + i] = block.at));
     const { pool } = this;
     const worth = this.worth(session, session.program.entries[index]);
-    const threads = worth > 1 && pool?.ready() ? Math.min(worth, pool.count + 1) : 1;
+    const threads = worth > 1 && pool ? Math.min(worth, pool.ready()) : 1;
     try {
       if (threads > 1) pool?.start(serial, index, session.args, threads);
       session.entries[index](session.args, 0, threads);

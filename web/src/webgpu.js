@@ -1,7 +1,7 @@
 // The WebGPU device: pooled buffers, pipelines made once, one submit for a few hundred dispatches.
-import { Device, Session } from "./device.js";
+import { Device } from "./device.js";
 import { DeviceError } from "./errors.js";
-import { nbytes, room } from "./program.js";
+import { isCallers, nbytes, room } from "./program.js";
 
 /**
  * @typedef {import("./program.js").Program} Program
@@ -10,10 +10,13 @@ import { nbytes, room } from "./program.js";
  */
 
 const FEATURES = /** @type {const} */ (["shader-f16", "subgroups", "timestamp-query"]);
-const LIMITS = /** @type {const} */ ([
-  "maxStorageBufferBindingSize", "maxBufferSize", "maxStorageBuffersPerShaderStage", "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupSizeX", "maxComputeWorkgroupSizeY", "maxComputeWorkgroupSizeZ",
-]);
+/** The limits that matter here, as the adapter or device has them. @param {any} limits @returns {Record<string, number>} */
+function limitsOf(limits) {
+  /** @type {Record<string, number>} */
+  const result = {};
+  for (const name in limits) if (/^max(Buffer|Compute|Storage)/.test(name)) result[name] = limits[name];
+  return result;
+}
 const MOST_POOLED = 2 ** 28;
 const MOST_GROUPS = 1024; // bind groups a Session remembers
 const MOST_PIPELINES = 4096; // a device remembers
@@ -24,15 +27,13 @@ const STORAGE = 0x80 | 0x4 | 0x8;
 const READBACK = 0x1 | 0x8;
 const COMPUTE = 4;
 
-/** @extends {Session<GpuBlock>} */
-class GpuSession extends Session {
-  /** @type {GPUComputePipeline[]} */
-  pipelines = [];
-  /** For each step, the arguments that the caller's buffers are; steps without any have one bind group. @type {number[][]} */
-  callers = [];
-  /** @type {Map<string, {group: GPUBindGroup, serials: number[]}>} */
-  groups = new Map();
-}
+/**
+ * @typedef {object} GpuParts
+ * @property {GPUComputePipeline[]} pipelines
+ * @property {number[][]} callers for each step, the arguments that come with the call
+ * @property {Map<string, {group: GPUBindGroup, serials: number[]}>} groups
+ * @typedef {import("./device.js").Session<GpuBlock> & GpuParts} GpuSession
+ */
 
 /** The GPU adapter, or null. @param {GPURequestAdapterOptions} [options] */
 export async function requestAdapter(options = { powerPreference: "high-performance" }) {
@@ -55,16 +56,16 @@ export class WebGpuDevice extends Device {
   /** @param {GPUAdapter | null} [adapter] */
   static async open(adapter) {
     adapter ??= await requestAdapter();
-    if (!adapter) throw new DeviceError("webgpu: this browser or machine has no adapter. Use device 'wasm'.");
+    if (!adapter) throw new DeviceError("webgpu: no adapter here. Use 'wasm'.");
     const { features, limits } = adapter;
     try {
       const gpu = await adapter.requestDevice({
         requiredFeatures: FEATURES.filter((name) => features.has(name)),
-        requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
+        requiredLimits: limitsOf(limits),
       });
       return new WebGpuDevice(gpu, describe(adapter));
     } catch (error) {
-      throw new DeviceError(`webgpu: the adapter gives no device: ${/** @type {Error} */ (error).message}.`);
+      throw new DeviceError(`webgpu: ${/** @type {Error} */ (error).message}.`);
     }
   }
 
@@ -79,30 +80,29 @@ export class WebGpuDevice extends Device {
     this.poolBytes = 0;
     /** @type {GPUBuffer[]} */
     this.staging = [];
-    /** @type {Map<string, Promise<GPUComputePipeline> | GPUComputePipeline>} */
+    /** By the number of bindings and the text. @type {Map<string, GPUComputePipeline>} */
     this.pipelines = new Map();
     /** @type {GPUBindGroupLayout[]} */
     this.layouts = [];
     /** Why the device is gone. */
-    this.lost = "";
+    this.gone = "";
     /** The first error that no call has reported yet. @type {string} */
-    this.error = "";
-    gpu.lost.then(({ reason, message }) => (this.lost = `${reason}: ${message}`));
+    this.trouble = "";
+    gpu.lost.then(({ reason, message }) => (this.gone = `${reason}: ${message}`));
     gpu.onuncapturederror = ({ error }) => this.report(error.message);
   }
 
   /** @param {string} message */
   report(message) {
-    this.error ||= message.trim();
+    this.trouble ||= message.trim();
   }
 
   alive() {
-    if (this.lost) this.fail(`the device is lost (${this.lost}); open it again`);
+    if (this.gone) this.fail(`the device is lost (${this.gone}); open it again`);
   }
 
   limits() {
-    const { limits } = this.gpu;
-    return { features: this.features, adapter: this.adapter, ...Object.fromEntries(LIMITS.map((name) => [name, limits[name]])) };
+    return { features: this.features, adapter: this.adapter, ...limitsOf(this.gpu.limits) };
   }
 
   pooled() {
@@ -129,11 +129,11 @@ export class WebGpuDevice extends Device {
   create(size, n, usage) {
     const { gpu } = this;
     const { maxBufferSize } = gpu.limits;
-    if (n > maxBufferSize) this.fail(`a buffer of ${n} bytes exceeds this device's limit of ${maxBufferSize} (maxBufferSize). Use a smaller dtype or device 'wasm'`);
+    if (n > maxBufferSize) this.fail(`a buffer of ${n} bytes exceeds the limit of ${maxBufferSize} (maxBufferSize). Use a smaller dtype or 'wasm'`);
     gpu.pushErrorScope("out-of-memory");
     const buffer = gpu.createBuffer({ size: Math.min(size, maxBufferSize), usage });
     gpu.popErrorScope().then(
-      (error) => error && this.report(`out of memory: a buffer of ${n} bytes, with ${this.bytes} bytes in use and ${this.poolBytes} pooled`),
+      (error) => error && this.report(`out of memory: a buffer of ${n} bytes, ${this.bytes} in use and ${this.poolBytes} pooled`),
       () => {}, // lost meanwhile, which the next call reports
     );
     return buffer;
@@ -203,10 +203,10 @@ export class WebGpuDevice extends Device {
       this.report(/** @type {Error} */ (error).message);
     }
     this.alive();
-    if (this.error || !result) {
-      const { error } = this;
-      this.error = "";
-      this.fail(`read: ${error}`);
+    if (this.trouble || !result) {
+      const { trouble } = this;
+      this.trouble = "";
+      this.fail(`read: ${trouble}`);
     }
     return result;
   }
@@ -216,64 +216,55 @@ export class WebGpuDevice extends Device {
   /** @param {number} bindings */
   layout(bindings) {
     const { maxStorageBuffersPerShaderStage: most } = this.gpu.limits;
-    if (bindings > most) this.fail(`a kernel with ${bindings} buffers exceeds this device's limit of ${most} (maxStorageBuffersPerShaderStage)`);
+    if (bindings > most) this.fail(`a kernel of ${bindings} buffers exceeds the limit of ${most} (maxStorageBuffersPerShaderStage)`);
     return (this.layouts[bindings] ??= this.gpu.createBindGroupLayout({
       entries: Array.from({ length: bindings }, (_, binding) => ({ binding, visibility: COMPUTE, buffer: { type: "storage" } })),
     }));
   }
 
-  /** @param {import("./program.js").Kernel} kernel @returns {[string, GPUComputePipelineDescriptor]} */
-  pipeline({ name, code, bindings }) {
-    const { gpu } = this;
-    return [`${bindings} ${code}`, {
-      label: name,
-      layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(bindings)] }),
-      compute: { module: gpu.createShaderModule({ label: name, code }), entryPoint: "main" },
-    }];
-  }
-
-  /** @template {Promise<GPUComputePipeline> | GPUComputePipeline} T @param {string} key @param {T} made */
-  cache(key, made) {
-    this.pipelines.set(key, made);
-    if (this.pipelines.size > MOST_PIPELINES) this.pipelines.delete([...this.pipelines.keys()][0]);
-    return made;
+  /** @param {import("./program.js").Kernel} kernel @returns {[string, GPUComputePipelineDescriptor] | [string]} its key, and how to make it unless it is there */
+  missing(kernel) {
+    const { gpu, pipelines } = this;
+    const key = `${kernel.bindings} ${kernel.code}`;
+    if (pipelines.has(key)) return [key];
+    const layout = gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel.bindings)] });
+    return [key, { layout, compute: { module: gpu.createShaderModule(kernel) } }];
   }
 
   /** @param {Program} program */
-  prepare(program) {
-    return this.place(program, program.kernels.map((kernel) => {
-      const found = this.pipelines.get(`${kernel.bindings} ${kernel.code}`);
-      if (found && !(found instanceof Promise)) return found;
-      const [key, descriptor] = this.pipeline(kernel);
-      return this.cache(key, this.gpu.createComputePipeline(descriptor));
-    }));
-  }
-
-  /** @param {Program} program */
-  async prepareAsync(program) {
-    const pipelines = await Promise.all(program.kernels.map(async (kernel) => {
-      const key = `${kernel.bindings} ${kernel.code}`;
+  async compile(program) {
+    const { gpu, pipelines } = this;
+    await Promise.all(program.kernels.map(async (kernel) => {
+      gpu.pushErrorScope("validation"); // says what is wrong with the text; the pipeline's own error does not
+      let scope, made;
       try {
-        let found = this.pipelines.get(key);
-        if (!found) {
-          const descriptor = this.pipeline(kernel)[1];
-          found = this.cache(key, this.gpu.createComputePipelineAsync(descriptor));
-        }
-        return this.cache(key, await found);
+        made = this.missing(kernel);
+      } finally {
+        scope = gpu.popErrorScope();
+      }
+      const [key, descriptor] = made;
+      try {
+        if (descriptor) pipelines.set(key, await gpu.createComputePipelineAsync(descriptor));
       } catch (error) {
-        this.pipelines.delete(key);
-        if (error instanceof DeviceError) throw error;
-        return this.fail(`load: kernel '${kernel.name}': ${/** @type {Error} */ (error).message}`);
+        const { message } = (await scope) ?? /** @type {Error} */ (error);
+        this.fail(`load: kernel '${kernel.name}': ${message.trim()}`);
       }
     }));
-    this.alive();
-    return this.place(program, pipelines);
   }
 
-  /** A Session with its memory. @param {Program} program @param {GPUComputePipeline[]} pipelines */
-  place(program, pipelines) {
-    const session = new GpuSession(program);
-    session.pipelines = pipelines;
+  /** @param {Program} program @returns {GpuSession} */
+  prepare(program) {
+    const { pipelines } = this;
+    const mine = program.kernels.map((kernel) => {
+      const [key, descriptor] = this.missing(kernel);
+      const made = descriptor ? this.gpu.createComputePipeline(descriptor) : /** @type {GPUComputePipeline} */ (pipelines.get(key));
+      pipelines.set(key, made);
+      return made;
+    });
+    for (const key of pipelines.keys()) if (pipelines.size > MOST_PIPELINES) pipelines.delete(key);
+    const callers = program.steps.map((s) => s.buffers.filter((b) => isCallers(program.buffers[b])));
+    /** @type {GpuSession} */
+    const session = { program, pipelines: mine, callers, groups: new Map(), blocks: [], owned: [], weights: new Map() };
     /** @param {number} n */
     const own = (n) => {
       const block = this.take(n);
@@ -285,7 +276,7 @@ export class WebGpuDevice extends Device {
       const arena = own(room(program.arena));
       session.blocks = program.buffers.map((b) => {
         const n = nbytes(b);
-        if (room(n) > most) this.fail(`buffer '${b.name}' of ${n} bytes exceeds this device's limit of ${most} (maxStorageBufferBindingSize). Use a smaller dtype or device 'wasm'`);
+        if (room(n) > most) this.fail(`a buffer of ${n} bytes exceeds the limit of ${most} (maxStorageBufferBindingSize). Use a smaller dtype or 'wasm'`);
         if (b.kind === "scratch") return { ...arena, offset: b.offset, room: room(n) };
         if (b.kind !== "constant" && b.kind !== "weight") return arena;
         const block = own(room(n));
@@ -296,7 +287,6 @@ export class WebGpuDevice extends Device {
       this.discard(session);
       throw error;
     }
-    session.callers = program.steps.map((s) => s.buffers.filter((b) => ["input", "output"].includes(program.buffers[b].kind)));
     return session;
   }
 

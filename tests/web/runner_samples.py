@@ -1,6 +1,6 @@
 """Small Programs written by hand, so that the runner is tested without the compiler.
 
-python sample_programs.py DIRECTORY writes them, with a model directory for each target.
+python runner_samples.py DIRECTORY writes them, with a model directory for each target.
 """
 
 import json
