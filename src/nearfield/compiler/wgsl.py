@@ -138,7 +138,7 @@ class Scope:
             return f"({args[0]} != {args[1]})"
         if op in ("div", "rem") and node.type == "index":
             return f"({args[0]} {'/' if op == 'div' else '%'} {args[1]})"
-        shift = args[1] if op not in ("shl", "shr") or node.args[1].type == "uint32" else f"bitcast<u32>({args[1]})"
+        shift = f"bitcast<u32>({args[1]})" if op in ("shl", "shr") else ""
         return self.writer.function(WGSL[op].format(*args, t=first, r=result, u1=shift), args)
 
     def load(self, node: K) -> str:

@@ -62,14 +62,14 @@ def _along(fold: K) -> bool:
 def _unpack(writer: Writer, scope: Scope, axes: tuple[K, ...], position: str) -> None:
     """Names for the axes at a row-major position."""
     for n in range(len(axes) - 1, -1, -1):
-        name, extent = axes[n].value  # type: ignore[misc]
+        name, extent = writer.name(), axes[n].value[1]  # type: ignore[index]
         if n == 0:
             scope.lines.append(f"let {name} = {position};")
         else:
             rest = writer.name()
             scope.lines += [f"let {name} = {position} % {extent};", f"let {rest} = {position} / {extent};"]
             position = rest
-        scope.names[axes[n]] = str(name)
+        scope.names[axes[n]] = name
 
 
 def _points(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
