@@ -1,174 +1,171 @@
-"""Arrays from Python numbers, buffers and patterns."""
+"""Arrays from patterns: one value, counters, diagonals, grids."""
 
-import struct
+import operator
+from math import ceil
 from typing import Any
 
-from ..dtype import DTYPES, DType, canonical, result_type
-from ..errors import DTypeError, ShapeError
-from ..ops.arithmetic import where
-from ..tensor import Tensor, apply, call, leaf, method, scalar
+from ..dtype import DTYPES, canonical, result_type
+from ..errors import ShapeError
+from ..ops.arithmetic import equal, greater_equal, less_equal, where
+from ..tensor import Tensor, apply, call, method
+from .conversion import asarray, astype
 
-__all__ = ["alias", "arange", "asarray", "astype", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like"]
+__all__ = [
+    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "meshgrid", "ones", "ones_like", "tril", "triu",
+    "zeros", "zeros_like",
+]  # fmt: skip
 
-_FORMATS = {t.code: t for t in DTYPES.values()} | {"l": DTYPES["int64"], "L": DTYPES["uint32"]}
+
+def _sizes(who: str, shape: Any) -> tuple[int, ...]:
+    """A shape from one size or several."""
+    sizes = (shape,) if hasattr(shape, "__index__") else tuple(shape)
+    if any(operator.index(n) < 0 for n in sizes):
+        raise ShapeError(f"{who}: shape {sizes} has a negative size; accepted are 0 and more.")
+    return tuple(operator.index(n) for n in sizes)
+
+
+def _on(x: Tensor, device: str | None) -> Tensor:
+    return x if device is None else call("to_device", x, device)  # type: ignore[no-any-return]
+
+
+def _filled(who: str, shape: Any, value: Any, dtype: Any, device: str | None) -> Tensor:
+    return _on(call("broadcast_to", asarray(value, dtype), _sizes(who, shape)), device)
 
 
 @method
-def asarray(x: Any, dtype: Any = None, *, device: str | None = None, copy: bool | None = None) -> Tensor:
-    """The values of a number, nested lists, a buffer (NumPy array, bytes, array.array), a DLPack array or a Tensor.
+def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array of one value everywhere.
 
-    dtype    default: the buffer's own; of Python numbers bool, int32 or float32
-    errors   ShapeError if nested lists are ragged; DTypeError if the elements are not numbers
+    dtype    default: of a Python number bool, int32 or float32
     """
-    wanted = None if dtype is None else canonical(dtype)
-    if isinstance(x, Tensor):
-        return x if wanted is None or wanted is x.dtype else astype(x, wanted)
-    if isinstance(x, (bool, int, float)):
-        kind = DTYPES["bool" if isinstance(x, bool) else "int32" if isinstance(x, int) else "float32"]
-        return scalar(x, wanted or kind)
-    if hasattr(x, "__array_interface__"):
-        return _from_numpy(x, wanted)
-    try:
-        view = memoryview(x)
-    except TypeError:
-        view = None
-    if view is not None:
-        return _from_buffer(view, wanted)
-    if hasattr(x, "__dlpack__"):
-        import numpy
-
-        return _from_numpy(numpy.from_dlpack(x), wanted)
-    return _from_lists(x, wanted)
+    return _filled("full", shape, fill_value, dtype, device)
 
 
-def _from_numpy(x: Any, wanted: DType | None) -> Tensor:
-    import numpy
-
-    x = numpy.asarray(x)
-    if wanted is None and x.dtype.name not in DTYPES:
-        canonical(x.dtype)
-    found = numpy.ascontiguousarray(x, wanted.name if wanted else None)
-    return leaf(found.tobytes(), x.shape, wanted or canonical(x.dtype))
+def zeros(shape: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array of zeros, float32 unless dtype says otherwise."""
+    return _filled("zeros", shape, 0, dtype or "float32", device)
 
 
-def _from_buffer(view: memoryview, wanted: DType | None) -> Tensor:
-    code = view.format.lstrip("@=<")
-    dtype = _FORMATS.get(code)
-    if dtype is not None and dtype.itemsize != view.itemsize:  # "l" and "L" are 4 or 8 bytes, by platform
-        dtype = {("i", 4): DTYPES["int32"], ("i", 8): DTYPES["int64"], ("u", 4): DTYPES["uint32"]}.get((dtype.kind, view.itemsize))
-    if dtype is None:
-        raise DTypeError(f"asarray: a buffer of format {view.format!r} is not accepted; accepted are {', '.join(DTYPES)}.")
-    made = leaf(view.tobytes(), tuple(view.shape or ()), dtype)
-    return made if wanted is None or wanted is dtype else astype(made, wanted)
+def ones(shape: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array of ones, float32 unless dtype says otherwise."""
+    return _filled("ones", shape, 1, dtype or "float32", device)
 
 
-def _from_lists(x: Any, wanted: DType | None) -> Tensor:
-    leaves: list[Any] = []
-    shape = _shape_of(x, leaves)
-    if any(isinstance(v, Tensor) for v in leaves):
-        return call("reshape", call("stack", [call("asarray", v) for v in leaves]), shape)  # type: ignore[no-any-return]
-    kinds = {type(v) for v in leaves}
-    if not kinds <= {bool, int, float}:
-        try:
-            leaves = [v.item() for v in leaves]
-        except AttributeError:
-            wrong = next(t.__name__ for t in kinds if t not in (bool, int, float))
-            raise DTypeError(f"asarray: an element is a {wrong}; accepted are bool, int and float, or lists of them.") from None
-        kinds = {type(v) for v in leaves}
-    guess = "float32" if float in kinds or not kinds else "int32" if int in kinds else "bool"
-    dtype = wanted or DTYPES[guess]
-    convert = {"f": float, "b": bool}.get(dtype.kind, int)
-    try:
-        data = struct.pack(f"<{len(leaves)}{dtype.code}", *map(convert, leaves))
-    except (struct.error, OverflowError) as error:
-        raise DTypeError(f"asarray: a value does not fit dtype {dtype.name}: {error}; give dtype= a larger type.") from None
-    return leaf(data, shape, dtype)
-
-
-def _shape_of(x: Any, leaves: list[Any]) -> tuple[int, ...]:
-    if isinstance(x, (list, tuple, range)):
-        shapes = [_shape_of(v, leaves) for v in x]
-        if any(s != shapes[0] for s in shapes):
-            raise ShapeError(f"asarray: nested lists are ragged: found shapes {shapes[0]} and {next(s for s in shapes if s != shapes[0])}.")
-        return (len(x), *(shapes[0] if shapes else ()))
-    leaves.append(x)
-    return x.shape if isinstance(x, Tensor) and x.shape == () else ()
+def empty(shape: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array whose values do not matter: zeros."""
+    return _filled("empty", shape, 0, dtype or "float32", device)
 
 
 @method
-def astype(x: Tensor, dtype: Any, *, copy: bool = True) -> Tensor:
-    """The values as another dtype; reals lose their fraction on the way to integers, small integers wrap."""
-    wanted = canonical(dtype)
-    return x if x.dtype is wanted else apply("cast", x, dtype=wanted)
-
-
-@method
-def alias(x: Tensor) -> Tensor:
-    """The same values as a variable of their own, for differentiation."""
-    return apply("identity", x)
-
-
-@method
-def stopped(x: Tensor) -> Tensor:
-    """x as a constant: see `stop_gradient`."""
-    return apply("stop_gradient", x)
-
-
-def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
-
-
-@method
-def full(shape: Any, fill_value: float | Tensor, *, dtype: Any = None, device: str | None = None) -> Tensor:
-    """An array of one value everywhere."""
-    value = asarray(fill_value, dtype)
-    return call("broadcast_to", value, _shape(shape))  # type: ignore[no-any-return]
-
-
-def zeros(shape: Any, *, dtype: Any = "float32", device: str | None = None) -> Tensor:
-    """An array of zeros."""
-    return full(shape, 0, dtype=dtype or "float32")
-
-
-def ones(shape: Any, *, dtype: Any = "float32", device: str | None = None) -> Tensor:
-    """An array of ones."""
-    return full(shape, 1, dtype=dtype or "float32")
-
-
-@method
-def zeros_like(x: Tensor, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def zeros_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """Zeros in the shape (and dtype) of x."""
-    return full(x.shape, 0, dtype=dtype or x.dtype)
+    return full_like(x, 0, dtype=dtype, device=device)
 
 
 @method
-def ones_like(x: Tensor, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def ones_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """Ones in the shape (and dtype) of x."""
-    return full(x.shape, 1, dtype=dtype or x.dtype)
+    return full_like(x, 1, dtype=dtype, device=device)
 
 
-def full_like(x: Tensor, fill_value: float, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def empty_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """An array in the shape (and dtype) of x whose values do not matter: zeros."""
+    return full_like(x, 0, dtype=dtype, device=device)
+
+
+def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """One value everywhere, in the shape (and dtype) of x."""
-    return full(x.shape, fill_value, dtype=dtype or x.dtype)
+    x = asarray(x)
+    return _filled("full_like", x.shape, fill_value, dtype or x.dtype, device)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: str | None = None) -> Tensor:
-    """start, start + step, … up to but without stop; with one argument, 0 … start - 1."""
+def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """start, start + step, … up to but without stop; with one argument, 0 … start - 1.
+
+    errors   ShapeError if step is 0
+    """
     if stop is None:
         start, stop = 0, start
     if step == 0:
         raise ShapeError("arange: step is 0; accepted are positive and negative numbers.")
-    count = max(0, -int((stop - start) // -step)) if isinstance(step, int) and isinstance(start, int) and isinstance(stop, int) else max(0, _ceil((stop - start) / step))
-    whole = all(isinstance(v, int) for v in (start, stop, step))
+    whole = all(hasattr(v, "__index__") for v in (start, stop, step))
+    count = len(range(start, stop, step)) if whole else max(0, ceil((stop - start) / step))
     wanted = canonical(dtype) if dtype is not None else DTYPES["int32" if whole else "float32"]
+    return _on(_progression(count, start, step, wanted, whole), device)
+
+
+def _progression(count: int, start: Any, step: Any, wanted: Any, whole: bool) -> Tensor:
+    """start + n step for n = 0 … count - 1."""
     steps = apply("iota", n=count)
     if whole and wanted.kind != "f":
-        return astype(steps * step + start, wanted) if (start, step) != (0, 1) else astype(steps, wanted)
-    return astype(steps, wanted if wanted.kind == "f" else "float32") * step + start
+        steps = astype(steps, wanted) if wanted.itemsize == 8 else steps
+        steps = steps * step if step != 1 else steps
+        return astype(steps + start if start else steps, wanted)
+    wide = astype(steps, "float64" if wanted.name == "float64" else "float32") * step + start
+    return astype(wide, wanted)
 
 
-def _ceil(x: float) -> int:
-    return -int(-x // 1)
+def linspace(
+    start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: str | None = None, endpoint: bool = True
+) -> Tensor:
+    """`num` evenly spaced values from start to stop, which is the last one or, without `endpoint`, would be the next one."""
+    wanted = canonical(dtype or "float32")
+    (count,) = _sizes("linspace", num)
+    gaps = max(count - 1 if endpoint else count, 1)
+    number = apply("iota", n=count)
+    compute = "float64" if wanted.name == "float64" else "float32"
+    part = astype(number, compute)
+    near = part * ((stop - start) / gaps) + start
+    if endpoint and count > 1:  # the end itself, whatever the rounding
+        near = where(equal(number, count - 1), asarray(stop, compute), near)
+    return _on(astype(near, wanted), device)
 
 
-_ = (where, result_type)
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: str | None = None) -> Tensor:
+    """A matrix of ones on the k-th diagonal above the main one (below for negative k), zeros elsewhere."""
+    rows, cols = _sizes("eye", (n_rows, n_rows if n_cols is None else n_cols))
+    return _on(astype(equal(*_places(rows, cols, k)), dtype or "float32"), device)
+
+
+def _places(rows: int, cols: int, k: int) -> tuple[Tensor, Tensor]:
+    """Row number + k as a column, column number as a row."""
+    row = call("reshape", apply("iota", n=rows), (rows, 1))
+    return row + k if k else row, call("reshape", apply("iota", n=cols), (1, cols))
+
+
+def _triangle(who: str, x: Any, k: int, keep: Any) -> Tensor:
+    x = asarray(x)
+    if x.ndim < 2:
+        raise ShapeError(f"{who}: shape {x.shape} has rank {x.ndim}; accepted is rank 2 and more.")
+    return where(keep(*_places(*x.shape[-2:], k)), x, False if x.dtype.kind == "b" else 0)
+
+
+def tril(x: Any, /, *, k: int = 0) -> Tensor:
+    """The lower triangle of each matrix: what is above the k-th diagonal becomes 0."""
+    return _triangle("tril", x, k, greater_equal)
+
+
+def triu(x: Any, /, *, k: int = 0) -> Tensor:
+    """The upper triangle of each matrix: what is below the k-th diagonal becomes 0."""
+    return _triangle("triu", x, k, less_equal)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
+    """Coordinates of a grid from those along its axes, one array per axis.
+
+    indexing  "xy": the first array runs along axis 1; "ij": along axis 0
+    """
+    vectors = [asarray(a) for a in arrays]
+    if indexing not in ("xy", "ij"):
+        raise ShapeError(f"meshgrid: indexing is {indexing!r}; accepted are 'xy' and 'ij'.")
+    if any(v.ndim != 1 for v in vectors):
+        raise ShapeError(f"meshgrid: shapes {', '.join(str(v.shape) for v in vectors)}; accepted are arrays of rank 1.")
+    dtype = result_type(*(v.dtype for v in vectors)) if vectors else None
+    order = list(range(len(vectors)))
+    if indexing == "xy" and len(vectors) > 1:
+        order[:2] = [1, 0]
+    shape = [0] * len(vectors)
+    for v, axis in zip(vectors, order, strict=True):
+        shape[axis] = v.size
+    lines = [tuple(n if a == axis else 1 for a, n in enumerate(shape)) for axis in order]
+    return tuple(call("broadcast_to", astype(v, dtype).reshape(line), shape) for v, line in zip(vectors, lines, strict=True))

@@ -1,0 +1,226 @@
+"""x[key]: numbers, slices, new axes, masks and arrays of positions, by NumPy's rules.
+
+source  NumPy user guide, "Indexing on ndarrays"; Python array API standard 2024.12, "Indexing"
+"""
+
+import operator
+from itertools import compress
+from math import prod
+from typing import Any
+
+from ..errors import AxisError, DTypeError, ShapeError
+from ..ops.arithmetic import less, where
+from ..shape import broadcast
+from ..tensor import Tensor, apply, method
+from .conversion import asarray, astype
+from .manipulation import broadcast_to, permute_dims, reshape
+
+__all__ = ["nonzero"]
+
+
+def read(x: Tensor) -> memoryview:
+    """The values now, as bytes."""
+    return x._bytes()
+
+
+def int32(values: Any) -> Tensor:
+    """A vector of whole numbers from Python."""
+    return asarray(list(values), "int32")
+
+
+def true_positions(mask: Tensor) -> list[int]:
+    """Where a mask is true, counted in row-major order; its values are needed now."""
+    return list(compress(range(mask.size), read(mask)))
+
+
+def nonzero(x: Any, /) -> tuple[Tensor, ...]:
+    """Where x is not 0: for each axis, the positions (int32). Their number depends on the values, which are needed now.
+
+    errors   ShapeError for a scalar; TraceError inside `nf.jit`
+    """
+    x = asarray(x)
+    if x.ndim == 0:
+        raise ShapeError("nonzero: received a scalar; accepted is rank 1 and more. Reshape it to (1,).")
+    flat = int32(true_positions(x if x.dtype.kind == "b" else x != 0))
+    found = []
+    for n in reversed(x.shape):
+        found.append(flat % n if n else flat)
+        flat = flat // n if n else flat
+    return tuple(reversed(found))
+
+
+def positions(who: str, index: Any, n: int) -> Tensor:
+    """Positions along an axis of size n as int32 from 0, negative ones counted from the end.
+
+    errors   DTypeError if they are not whole; AxisError if values known now are out of range
+    """
+    i = asarray(index)
+    if i.size == 0 and not isinstance(index, Tensor):
+        i = astype(i, "int32")
+    if i.dtype.kind not in "iu":
+        raise DTypeError(f"{who}: positions have dtype {i.dtype.name}; accepted are integers. Convert with nf.astype.")
+    value = i.node.value
+    if isinstance(value, (bytes, bytearray, memoryview)) and i.size:  # known now
+        numbers = memoryview(value).cast("B").cast(i.dtype.code)
+        low, high = min(numbers), max(numbers)
+        _check_range(who, low if low < -n else high, n)
+        if low >= 0:
+            return astype(i, "int32")
+    i = astype(i, "int32")
+    return i if asarray(index).dtype.kind == "u" else where(less(i, 0), i + n, i)
+
+
+def _check_range(who: str, i: int, n: int) -> None:
+    if not -n <= i < n:
+        accepted = f"accepted are {-n} … {n - 1}" if n else "no position is accepted"
+        raise AxisError(f"{who}: position {i} is out of range for an axis of size {n}; {accepted}.")
+
+
+class _Plan:
+    """A key, item by item: what is cut (`slice`), how the result is shaped, and which axes positions choose from.
+
+    start, stop, step  the cut along each axis of x
+    shape              after the cut: numbers taken out, new axes put in
+    chosen             (axis in `shape`, its size, positions) for each array in the key
+    advanced           the places in the key of arrays and numbers: if they are neighbours, the result has the chosen axes there
+    """
+
+    def __init__(self) -> None:
+        self.start: list[int] = []
+        self.stop: list[int] = []
+        self.step: list[int] = []
+        self.shape: list[int] = []
+        self.chosen: list[tuple[int, Any]] = []
+        self.advanced: list[int] = []
+        self.first: int | None = None
+
+    def cut(self, start: int, stop: int, step: int) -> int:
+        n = len(range(start, stop, step))
+        start, stop, step = (start, stop, step) if n else (0, 0, 1)
+        self.start.append(start)
+        self.stop.append(stop)
+        self.step.append(step)
+        return n
+
+    def at(self, place: int) -> None:
+        self.advanced.append(place)
+        self.first = len(self.shape) if self.first is None else self.first
+
+
+def _items(key: Any) -> list[Any]:
+    items = list(key) if isinstance(key, tuple) else [key]
+    return [asarray(i) if _is_array(i) else i for i in items]
+
+
+def _is_array(item: Any) -> bool:
+    if isinstance(item, (list, tuple, range)):
+        return True
+    return hasattr(item, "shape") and hasattr(item, "dtype") and not (item.shape == () and hasattr(item, "__index__") and not isinstance(item, Tensor))
+
+
+def _consumes(item: Any) -> int:
+    if item is None or isinstance(item, bool):
+        return 0
+    return item.ndim if isinstance(item, Tensor) and item.dtype.kind == "b" else 1
+
+
+def _complete(items: list[Any], x: Tensor) -> list[Any]:
+    """The items with "..." written out, or added at the end."""
+    dots = [i for i, item in enumerate(items) if item is Ellipsis]
+    if len(dots) > 1:
+        raise AxisError("getitem: '...' stands twice in the key; accepted is once.")
+    used = sum(_consumes(item) for item in items if item is not Ellipsis)
+    if used > x.ndim:
+        raise AxisError(f"getitem: the key has {used} indices for an array of rank {x.ndim}; accepted are at most {x.ndim}.")
+    at = dots[0] if dots else len(items)
+    return [*items[:at], *[slice(None)] * (x.ndim - used), *items[at + 1 :]]
+
+
+def _plan(x: Tensor, items: list[Any]) -> _Plan:
+    plan, axis = _Plan(), 0
+    for place, item in enumerate(items):
+        n = x.shape[axis] if axis < x.ndim else 0
+        if item is None:
+            plan.shape.append(1)
+        elif isinstance(item, bool):
+            plan.at(place)
+            plan.chosen.append((len(plan.shape), [0] * item))
+            plan.shape.append(1)
+        elif isinstance(item, slice):
+            plan.shape.append(plan.cut(*item.indices(n)))
+            axis += 1
+        elif isinstance(item, Tensor):
+            plan.at(place)
+            axis = _plan_array(plan, x, axis, item)
+        else:
+            plan.at(place)
+            plan.cut(*_number(item, n))
+            axis += 1
+    return plan
+
+
+def _number(item: Any, n: int) -> tuple[int, int, int]:
+    try:
+        i = operator.index(item)
+    except TypeError:
+        raise AxisError(
+            f"getitem: a key of type {type(item).__name__} is not accepted; accepted are integers, slices, '...', None, and arrays of "
+            "integers or bools."
+        ) from None
+    _check_range("getitem", i, n)
+    return i % n, i % n + 1, 1
+
+
+def _plan_array(plan: _Plan, x: Tensor, axis: int, item: Tensor) -> int:
+    """Positions choose from one axis; a mask of rank r becomes positions in r axes joined into one."""
+    if item.dtype.kind != "b":
+        n = x.shape[axis]
+        plan.cut(0, n, 1)
+        plan.chosen.append((len(plan.shape), positions("getitem", item, n)))
+        plan.shape.append(n)
+        return axis + 1
+    sizes = x.shape[axis : axis + item.ndim]
+    if sizes != item.shape:
+        raise AxisError(f"getitem: a mask of shape {item.shape} does not fit axes of sizes {sizes} of {x.shape}; they must be equal.")
+    for n in sizes:
+        plan.cut(0, n, 1)
+    plan.chosen.append((len(plan.shape), true_positions(item)))
+    plan.shape.append(prod(sizes))
+    return axis + item.ndim
+
+
+@method
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """The part of x that the key names: see the top of this file.
+
+    errors   AxisError if a number is out of range; ShapeError if arrays of positions do not broadcast
+    """
+    plan = _plan(x, _complete(_items(key), x))
+    if tuple(plan.start) != (0,) * x.ndim or tuple(plan.stop) != x.shape or set(plan.step) - {1}:
+        x = apply("slice", x, start=tuple(plan.start), stop=tuple(plan.stop), step=tuple(plan.step))
+    x = reshape(x, plan.shape)
+    if not plan.chosen:
+        return x
+    a = plan.advanced
+    together = a == list(range(a[0], a[0] + len(a)))
+    return _choose(x, plan.chosen, plan.first if together and plan.first is not None else 0)
+
+
+def _choose(x: Tensor, chosen: list[tuple[int, Any]], target: int) -> Tensor:
+    """The chosen axes joined into one in front, positions combined, taken; the result's axes stand at `target`."""
+    axes = [axis for axis, _ in chosen]
+    arrays = [i if isinstance(i, Tensor) else int32(i) for _, i in chosen]
+    shape = broadcast("getitem", *(i.shape for i in arrays))
+    rest = [a for a in range(x.ndim) if a not in axes]
+    flat, stride = None, 1
+    for axis, i in zip(reversed(axes), reversed(arrays), strict=True):
+        part = i if stride == 1 else i * stride
+        flat = part if flat is None else flat + part
+        stride *= x.shape[axis]
+    assert flat is not None
+    order = [*rest[:target], *axes, *rest[target:]]
+    kept = [x.shape[a] for a in rest]
+    joined = reshape(permute_dims(x, order), (*kept[:target], stride, *kept[target:]))
+    if flat.size and not stride:
+        raise AxisError(f"getitem: positions into an axis of size 0 of {x.shape}; accepted are none.")
+    return apply("take", joined, broadcast_to(flat, shape), axis=target)
