@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from handmade_programs import chain, take_over
-
 from nearfield.errors import FormatError
 from nearfield.program.codec import decode, encode
 from nearfield.program.program import Buffer, Entry, Kernel, Program, Step

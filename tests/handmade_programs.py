@@ -3,6 +3,7 @@
 `chain(target)`   y = x + c; z = y * w; w = w + 1: constants, scratch, a weight that is state, several steps, one output
 `take_over(target)`   y = x + 1 in x's own memory
 `sums(target)`    many steps, each reading what other threads wrote in the step before: wrong without barriers
+`upload`, `download`, `loaded`   what the tests of devices do again and again
 `trap()`          divides by zero on one thread of several
 """
 
@@ -10,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nearfield.device import Device, Memory, Session
 from nearfield.program.program import Buffer, Entry, Kernel, Program, Step
 
 HEAD = '(module (import "env" "memory" (memory 1 65536 shared))\n'
@@ -186,3 +188,22 @@ def trap() -> Program:
         (Entry("fail", (0,), (1,), 0, 3), Entry("work", (0,), (1,), 0, 1)),
     )
     return assemble(program, kernel("divide", "y", divide) + kernel("increase", "y", INCREASE))
+
+
+def upload(device: Device, *values: float) -> Memory:
+    """Values as float32 on the device."""
+    memory = device.alloc(4 * len(values))
+    device.write(memory, struct.pack(f"<{len(values)}f", *values))
+    return memory
+
+
+def download(memory: Memory) -> list[float]:
+    """A block's float32 values."""
+    return list(struct.unpack(f"<{memory.nbytes // 4}f", memory.device.read(memory, memory.nbytes)))
+
+
+def loaded(device: Device) -> Session:
+    """(x + [0, 1, …]) * w with w = 2."""
+    session = device.load(chain(device.name))
+    session.load_weights({"w": struct.pack("<6f", *[2.0] * 6)})
+    return session

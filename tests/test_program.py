@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import fuzz_program
 import pytest
-from handmade_programs import chain, sums, take_over
 
+import fuzz_program
+from handmade_programs import chain, sums, take_over
 from nearfield.errors import FormatError
 from nearfield.program.codec import decode, encode
 from nearfield.program.program import Buffer, Entry, Kernel, Program, Step
@@ -161,7 +161,10 @@ def header_of(text: str) -> bytes:
     return fuzz_program.joined(text.encode(), b"")
 
 
-EMPTY = '{"target":"webgpu","features":[],"buffers":[],"kernels":[],"steps":[],"entries":[],"arena":0,"module":0,"memory_flag":0,"data":0}'
+EMPTY = (
+    '{"target":"webgpu","features":[],"buffers":[],"kernels":[],"steps":[],"entries":[],'
+    '"arena":0,"module":0,"memory_flag":0,"data":0}'
+)
 HOSTILE_FILES = {
     "nothing": b"",
     "signature alone": SEEDS[0][:8],
@@ -202,7 +205,7 @@ HOSTILE_FILES = {
 @pytest.mark.parametrize("file", HOSTILE_FILES.values(), ids=HOSTILE_FILES)
 def test_hostile_file(file: bytes) -> None:
     """Files that are not what they seem."""
-    with pytest.raises(FormatError, match="^program: "):
+    with pytest.raises(FormatError, match=r"^program: "):
         decode(file)
 
 

@@ -221,6 +221,7 @@ class WasmSession(Session):
         words = ctypes.c_uint32 * (HEADER + len(program.buffers))
         self._words: Any = words.from_address(device.base + self._args.key)
         self._place()
+        self._instance(0)
 
     def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
         device = self.device
