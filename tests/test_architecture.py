@@ -30,7 +30,7 @@ LAYERS = [
     {"functional", "grad", "random"},
     {"trace", "compiler"},
     {"device"},
-    {"runtime"},
+    {"runtime", "jit"},
     {"nn", "optim", "data"},
     {"train", "formats"},
     {"tasks", "deploy"},
