@@ -4,7 +4,7 @@ from math import pi, sqrt
 from typing import Any
 
 from ..ops.arithmetic import maximum, minimum, where
-from ..ops.mathematics import erf, exp, log, log1p, sigmoid, tanh
+from ..ops.mathematics import erf, exp, expm1, log, log1p, sigmoid, tanh
 from ..tensor import Tensor, apply, call
 from .statistics import max as largest
 from .statistics import sum as total
@@ -40,7 +40,7 @@ def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 
     source  Clevert et al. 2015, arXiv:1511.07289
     """
-    return where(x > 0, x, (exp(minimum(x, 0)) - 1) * alpha)
+    return where(x > 0, x, expm1(minimum(x, 0)) * alpha)
 
 
 def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
@@ -48,7 +48,7 @@ def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 
     source  Barron 2017, arXiv:1704.07483
     """
-    return where(x > 0, x, (exp(minimum(x, 0) / alpha) - 1) * alpha)
+    return where(x > 0, x, expm1(minimum(x, 0) / alpha) * alpha)
 
 
 def selu(x: Tensor) -> Tensor:

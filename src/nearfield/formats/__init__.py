@@ -1,0 +1,1 @@
+"""Files: weights and models of Nearfield and of others."""

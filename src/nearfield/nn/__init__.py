@@ -1,0 +1,28 @@
+"""Neural networks: modules, layers, activations, losses, and initial values."""
+
+from ..functional.activation import *  # noqa: F403
+from ..functional.activation import __all__ as _activations
+from ..functional.attention import causal_mask, rope, scaled_dot_product_attention
+from ..functional.conv import (
+    avg_pool,
+    conv1d,
+    conv2d,
+    conv_transpose,
+    conv_transpose2d,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
+from ..functional.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from . import init, losses
+from .attention import MultiHeadAttention, TransformerBlock
+from .conv import Conv1d, Conv2d, ConvTranspose2d
+from .dropout import Dropout
+from .embedding import Embedding
+from .gradient import value_and_grad
+from .linear import Linear
+from .module import Module
+from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from .pool import AvgPool, Flatten, GlobalAvgPool, GlobalMaxPool, MaxPool
+from .recurrent import GRU, LSTM
+from .sequential import Residual, Sequential

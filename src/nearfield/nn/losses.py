@@ -1,0 +1,4 @@
+"""Losses under one name: `nn.losses.cross_entropy` and the others."""
+
+from ..functional.loss import *  # noqa: F403
+from ..functional.loss import __all__

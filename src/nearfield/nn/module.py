@@ -1,0 +1,328 @@
+"""Module: an object whose Tensors are parameters, named by the dotted path of attributes that leads to them.
+
+There is no registration and no build step: what the attributes hold when a method is called is what counts. Tensors do not
+change; an optimiser puts new ones in their place.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+from ..errors import FormatError, ShapeError
+from ..tensor import Tensor, call
+
+__all__ = ["Entry", "Module", "entries"]
+
+Path = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One Tensor (or one object with state of its own, such as a random generator) that a module holds.
+
+    name   the dotted path from the module that was asked
+    owner  the innermost module on that path
+    path   attribute name and keys, from the owner
+    """
+
+    name: str
+    owner: "Module"
+    path: Path
+    value: Any
+
+
+def _has_state(value: object) -> bool:
+    return hasattr(value, "state_tensors") and not isinstance(value, type)
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, (list, tuple)) else ()
+
+
+def _attributes(module: "Module") -> Iterator[tuple[str, Any]]:
+    return ((name, value) for name, value in vars(module).items() if not name.startswith("_"))
+
+
+def entries(module: "Module") -> Iterator[Entry]:
+    """Everything with a value that a step could change: depth first, in the order of assignment, shared objects once."""
+    seen: set[int] = set()
+
+    def inside(owner: Module, path: Path, value: Any, name: str) -> Iterator[Entry]:
+        if isinstance(value, Tensor):
+            yield Entry(name, owner, path, value)
+        elif isinstance(value, Module) or _has_state(value):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield from walk(value, name + ".") if isinstance(value, Module) else [Entry(name, owner, path, value)]
+        else:
+            for key, part in _items(value):
+                yield from inside(owner, (*path, key), part, f"{name}.{key}")
+
+    def walk(owner: Module, prefix: str) -> Iterator[Entry]:
+        for name, value in _attributes(owner):
+            yield from inside(owner, (name,), value, prefix + name)
+
+    seen.add(id(module))
+    return walk(module, "")
+
+
+def _replaced(container: Any, path: Path, value: Any) -> Any:
+    """The container with the value at the path: lists and dicts change, tuples are made anew."""
+    if not path:
+        return value
+    key, rest = path[0], path[1:]
+    new = _replaced(container[key], rest, value)
+    if isinstance(container, tuple):
+        parts = [new if i == key else part for i, part in enumerate(container)]
+        return type(container)(*parts) if hasattr(container, "_fields") else tuple(parts)
+    container[key] = new
+    return container
+
+
+def _put(entry: Entry, value: Tensor) -> None:
+    head, rest = entry.path[0], entry.path[1:]
+    owner = vars(entry.owner)
+    owner[head] = _replaced(owner[head], rest, value) if rest else value
+
+
+class Module:
+    """What layers and models are.
+
+    class MLP(nn.Module):
+        def __init__(self):
+            self.hidden, self.out = nn.Linear(784, 128), nn.Linear(128, 10)
+
+        def __call__(self, x):
+            return self.out(nn.relu(self.hidden(x)))
+
+    Attributes that hold Tensors are parameters, and so are those in nested modules, lists, tuples and dicts. A class names in
+    `buffers` the attributes that are state but not trained. Attributes that begin with an underscore are left alone.
+    """
+
+    buffers: ClassVar[tuple[str, ...]] = ()
+    training: bool = True
+    _frozen: frozenset[Path] = frozenset()
+
+    def _is_parameter(self, entry: Entry) -> bool:
+        return isinstance(entry.value, Tensor) and entry.value.dtype.kind == "f" and entry.path[0] not in entry.owner.buffers
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The trainable Tensors by name: real, not frozen, no buffers."""
+        found = (e for e in entries(self) if self._is_parameter(e))
+        return {e.name: e.value for e in found if e.path not in e.owner._frozen}  # noqa: SLF001
+
+    def state(self) -> dict[str, Tensor]:
+        """All Tensors by name, frozen ones and buffers included: what is saved."""
+        return {e.name: e.value for e in entries(self) if isinstance(e.value, Tensor)}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that a step may change: `state()`, and the state of random generators."""
+        found: dict[str, Tensor] = {}
+        for e in entries(self):
+            parts = {"": e.value} if isinstance(e.value, Tensor) else e.value.state_tensors()
+            found |= {f"{e.name}.{key}" if key else e.name: t for key, t in parts.items()}
+        return found
+
+    def set_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put Tensors in the places that `state_tensors` names; those not given stay."""
+        for e in list(entries(self)):
+            if isinstance(e.value, Tensor):
+                if e.name in tensors:
+                    _put(e, tensors[e.name])
+                continue
+            inner = {key: tensors[f"{e.name}.{key}"] for key in e.value.state_tensors() if f"{e.name}.{key}" in tensors}
+            if inner:
+                e.value.set_state_tensors(inner)
+
+    def state_key(self) -> tuple[Any, ...]:
+        """What else a step depends on, as one hashable value: modes, what is frozen, and settings."""
+        return tuple(
+            (part._frozen, tuple((name, value) for name, value in _attributes(part) if _is_setting(value)))  # noqa: SLF001
+            for part in self.modules().values()
+        )
+
+    def modules(self) -> "dict[str, Module]":
+        """This module (under "") and all inside it, by dotted path; shared ones once."""
+        found: dict[str, Module] = {}
+        seen: set[int] = set()
+
+        def visit(value: Any, name: str) -> None:
+            if isinstance(value, Module):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    found[name] = value
+                    for key, part in _attributes(value):
+                        visit(part, f"{name}.{key}".lstrip("."))
+            else:
+                for key, part in _items(value):
+                    visit(part, f"{name}.{key}")
+
+        visit(self, "")
+        return found
+
+    def update(self, tensors: Mapping[str, Any]) -> Self:
+        """Put new values in place of those named; they take the dtype that is there.
+
+        errors   ShapeError if a size differs; KeyError for a name that is not there
+        """
+        places = {e.name: e for e in entries(self) if isinstance(e.value, Tensor)}
+        new: dict[str, Tensor] = {}
+        for name, value in tensors.items():
+            if name not in places:
+                raise KeyError(_unknown(f"{type(self).__name__}.update", name, places))
+            old, tensor = places[name].value, call("asarray", value)
+            if tensor.shape != old.shape:
+                raise ShapeError(
+                    f"{type(self).__name__}.update: {name!r} has shape {tensor.shape}; accepted is {old.shape}, as it is now."
+                )
+            new[name] = call("astype", tensor, old.dtype)
+        for name, tensor in new.items():
+            _put(places[name], tensor)
+        return self
+
+    def freeze(self, *names: str) -> Self:
+        """Keep parameters as they are: all, or those of the names (of Tensors, or of the modules that hold them).
+
+        A frozen BatchNorm uses its running statistics and leaves them alone.
+        """
+        for e in self._chosen("freeze", names):
+            e.owner._frozen |= {e.path}  # noqa: SLF001
+        return self
+
+    def unfreeze(self, *names: str) -> Self:
+        """Train again what `freeze` kept: all, or those of the names."""
+        for e in self._chosen("unfreeze", names):
+            e.owner._frozen -= {e.path}  # noqa: SLF001
+        return self
+
+    def _chosen(self, who: str, names: tuple[str, ...]) -> list[Entry]:
+        found = [e for e in entries(self) if isinstance(e.value, Tensor)]
+        chosen = [e for e in found if not names or any(e.name == n or e.name.startswith(n + ".") for n in names)]
+        for n in names:
+            if not any(e.name == n or e.name.startswith(n + ".") for e in found):
+                raise KeyError(_unknown(f"{type(self).__name__}.{who}", n, [*self.modules(), *(e.name for e in found)]))
+        return chosen
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether any Tensor of this module itself is frozen."""
+        return bool(self._frozen)
+
+    def train(self, training: bool = True) -> Self:
+        """Behave as in training: Dropout drops, BatchNorm learns its statistics."""
+        for module in self.modules().values():
+            module.training = training
+        return self
+
+    def eval(self) -> Self:
+        """Behave as in use: every call with the same input gives the same result."""
+        return self.train(False)
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of parameters, one for each element, frozen ones included."""
+        return sum(e.value.size for e in entries(self) if self._is_parameter(e))
+
+    def copy(self) -> Self:
+        """A module of the same structure and values that can be trained on its own."""
+        import copy
+
+        return copy.deepcopy(self, {id(tensor): tensor for tensor in self.state_tensors().values()})
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write `state()` as a safetensors file. It appears whole or not at all."""
+        from ..formats.safetensors import save_tensors
+
+        save_tensors(path, self.state(), {"format": "nearfield", "module": type(self).__name__})
+
+    def load(self, path: str | PathLike[str], *, strict: bool = True) -> Self:
+        """Take the values of a safetensors file, in the dtypes that are here.
+
+        strict   names must be the same here and there; otherwise only those in both are taken
+        errors   FormatError if the file is damaged or a name is missing; ShapeError if a size differs
+        """
+        from ..formats.safetensors import load_tensors
+
+        there, here = load_tensors(path), self.state()
+        lacking, surplus = [n for n in here if n not in there], [n for n in there if n not in here]
+        if strict and (lacking or surplus):
+            parts = [f"lacks {_listed(lacking)}"] * bool(lacking) + [f"has {_listed(surplus)} too many"] * bool(surplus)
+            raise FormatError(
+                f"{type(self).__name__}.load: {path} {' and '.join(parts)}; accepted are the {len(here)} names of state(). "
+                "Use strict=False to take those in both."
+            )
+        return self.update({name: tensor for name, tensor in there.items() if name in here})
+
+    def summary(self, example: Any = None) -> Any:
+        """A table of the layers: what each returns for an example input, and its parameters.
+
+        example  a Tensor, a tuple of Tensors, or a shape; nothing is computed
+        """
+        from .summary import summarise
+
+        return summarise(self, example)
+
+    def __repr__(self) -> str:
+        lines = [f"{name}: {_indented(repr(part))}" for name, part in _children(self)]
+        own = ", ".join(_details(self))
+        title = type(self).__name__
+        return f"{title}({own})" if not lines else "\n".join([f"{title}({own}", *(f"  {line}" for line in lines), ")"])
+
+
+def _children(module: Module) -> Iterator[tuple[str, Any]]:
+    """The modules that a module holds directly, and functions that stand between them in a list."""
+
+    def inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Module):
+            yield name, value
+        elif callable(value) and "." in name and not isinstance(value, type):
+            yield name, _Named(getattr(value, "__name__", type(value).__name__))
+        else:
+            for key, part in _items(value):
+                yield from inside(f"{name}.{key}", part)
+
+    for name, value in _attributes(module):
+        yield from inside(name, value)
+
+
+class _Named(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _details(module: Module) -> Iterator[str]:
+    """A module's own Tensors with their shapes, and its settings."""
+    for name, value in _attributes(module):
+        if isinstance(value, Tensor):
+            frozen = " frozen" if (name,) in module._frozen else ""  # noqa: SLF001
+            yield f"{name}{list(value.shape)}{frozen}"
+        elif name != "training" and _is_setting(value):
+            yield f"{name}={value!r}"
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return bool(value) and all(map(_is_setting, value))
+    return isinstance(value, (bool, int, float, str))
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ")
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:3]))
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _unknown(who: str, name: str, known: Iterable[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{who}: there is no {name!r}; accepted are the names of state() and modules().{hint}"
