@@ -43,10 +43,14 @@ class Built:
     results: tuple[tuple[str, int], ...]
 
 
-def build(graph: Graph, target: Target, givable: frozenset[int] = frozenset()) -> Built:
+def build(
+    graph: Graph, target: Target, givable: frozenset[int] = frozenset(), weights: dict[int, str] | None = None, names: dict[str, list[str]] | None = None
+) -> Built:  # fmt: skip
     """The Program that computes the Graph's outputs.
 
     givable  positions of inputs whose memory an output may take over: their values are not needed afterwards
+    weights  names of inputs, by position, that the Program holds itself: filled when it is loaded
+    names    {"input": …, "output": …}: names for the buffers that the caller gives and gets, in order
     """
     _show("graph", graph)
     graph = simplify(graph, target.name)
@@ -56,7 +60,7 @@ def build(graph: Graph, target: Target, givable: frozenset[int] = frozenset()) -
         _show("kernels", step.kernel)
     inputs = graph.inputs
     planned = plan(graph, steps, {inputs[n] for n in givable})
-    program = _assemble(graph, target, planned)
+    program = _assemble(graph, target, planned, weights or {}, names or {})
     _show("plan", program)
     return Built(program, _results(graph))
 
@@ -90,18 +94,20 @@ def _results(graph: Graph) -> tuple[tuple[str, int], ...]:
     return tuple(("input", inputs[n]) if n in inputs else ("output", outputs[n]) for n in graph.outputs)
 
 
-def _buffers(graph: Graph, planned: Plan) -> tuple[list[Buffer], dict[int, int]]:
+def _buffers(graph: Graph, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]) -> tuple[list[Buffer], dict[int, int]]:
     """Buffers in the order inputs, outputs, scratch; and the number of each line's."""
     buffers: list[Buffer] = []
     number: dict[int, int] = {}
+    given = {kind: iter(words) for kind, words in names.items()}
 
-    def add(line: int, kind: str, offset: int = 0, alias: int = -1) -> None:
+    def add(line: int, kind: str, offset: int = 0, alias: int = -1, name: str = "") -> None:
         about = graph.lines[line]
         number[line] = len(buffers)
-        buffers.append(Buffer(f"{kind}{len(buffers)}", about.dtype.name, about.shape, kind, offset, alias))
+        name = name or next(given.get(kind, iter(())), f"{kind}{len(buffers)}")
+        buffers.append(Buffer(name, about.dtype.name, about.shape, kind, offset, alias))
 
-    for line in graph.inputs:
-        add(line, "input")
+    for at, line in enumerate(graph.inputs):
+        add(line, "weight" if at in weights else "input", name=weights.get(at, ""))
     for line in _unique_outputs(graph):
         add(line, "output", alias=number[planned.owner[line]] if line in planned.owner else -1)
     used = dict.fromkeys(x for step in planned.steps for x in step.lines)
@@ -114,14 +120,14 @@ def _buffers(graph: Graph, planned: Plan) -> tuple[list[Buffer], dict[int, int]]
     return buffers, number
 
 
-def _assemble(graph: Graph, target: Target, planned: Plan) -> Program:
-    buffers, number = _buffers(graph, planned)
+def _assemble(graph: Graph, target: Target, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]) -> Program:
+    buffers, number = _buffers(graph, planned, weights, names)
     unique: dict[Kernel, int] = {}
     calls = []
     for step in planned.steps:
         at = unique.setdefault(step.kernel, len(unique))
         calls.append((at, tuple(number[x] for x in step.lines)))
-    inputs = tuple(number[x] for x in graph.inputs)
+    inputs = tuple(number[x] for at, x in enumerate(graph.inputs) if at not in weights)
     outputs = tuple(number[x] for x in _unique_outputs(graph))
     entry = Entry("main", inputs, outputs, 0, len(calls))
     kernels = list(unique)

@@ -9,6 +9,7 @@ from math import prod
 from ..scalar import K, walk
 from .kernel import Kernel, vary
 from .wgsl import TYPES, Scope, Writer
+from .wgsl_tile import spell_tile
 
 __all__ = ["spell_kernel"]
 
@@ -19,6 +20,9 @@ MOST = 65535  # workgroups in one direction
 
 def spell_kernel(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
     """The WGSL text, and the workgroups to run."""
+    tile = spell_tile(kernel)
+    if tile is not None:
+        return tile
     rows = _row_axes(kernel)
     return _rows(kernel, rows) if rows is not None else _points(kernel)
 
@@ -50,7 +54,7 @@ def _row_axes(kernel: Kernel) -> int | None:
     if inner > 1:
         return count
     contiguous = any(_along(n) for n in folds)
-    return count if contiguous or points < 4096 else None
+    return count if points < 64 or (contiguous and longest >= 256) else None
 
 
 def _along(fold: K) -> bool:
