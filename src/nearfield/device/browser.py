@@ -4,17 +4,17 @@ Only a page's WebGPU must be waited for, when it is opened and when it is read. 
 browser has JSPI (`can_run_sync`), else it must say `await`.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from pyodide.code import run_js
-from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
+from pyodide.ffi import JsException, can_run_sync, run_sync
 
 from ..dtype import DTYPES
-from ..errors import DeviceError, FormatError
+from ..errors import DeviceError, FormatError, NearfieldError
 from ..program.codec import encode
 from ..program.program import Program
 from .device import (
@@ -38,30 +38,54 @@ ON_WEBGPU = frozenset({"bool", "int8", "uint8", "int32", "uint32", "float16", "f
 STRINGS = ("features", "adapter")  # of what the runner calls limits, these are not numbers
 
 
+# numbers go in and text comes out: turning lists into one another would take longer than all else in a call
+RUN = "bridge => (device, session, entry, ...inputs) => bridge.run(device, session, entry, inputs).join()"
+
+
+class _Runner:
+    """The runner's functions for Python, each looked up once: a look-up costs as much as a call."""
+
+    def __init__(self, bridge: Any) -> None:
+        self.devices = bridge.devices
+        self.open = bridge.open
+        self.open_at_once = bridge.openSync
+        self.close = bridge.close
+        self.limits = bridge.limits
+        self.stats = bridge.stats
+        self.alloc = bridge.alloc
+        self.free = bridge.free
+        self.write = bridge.write
+        self.read = bridge.read
+        self.read_at_once = bridge.readSync
+        self.load = bridge.load
+        self.load_async = bridge.loadAsync
+        self.unload = bridge.unload
+        self.weight = bridge.weight
+        self.run = run_js(RUN)(bridge)
+
+
 @cache
-def _bridge() -> Any:
-    """The runner's functions for Python, evaluated from the text in this package at the first use."""
+def _runner() -> _Runner:
+    """The runner, evaluated from its text in this package at the first use."""
     text = files("nearfield").joinpath("web", "nearfield.js").read_text(encoding="utf-8")
-    return run_js(text[: text.index("\nexport")] + ";nearfield").bridge
+    return _Runner(run_js(text[: text.index("\nexport")] + ";nearfield").bridge)
 
 
-@contextmanager
-def _errors(device: "BrowserDevice | None" = None) -> Iterator[None]:
-    """Turn the runner's errors into Python's of the same name; note it if the device is lost."""
-    try:
-        yield
-    except JsException as error:
-        text = str(error.message)
-        if device is not None and "the device is lost" in text:
-            device.is_lost = True
-        raise (FormatError if error.name == "FormatError" else DeviceError)(text) from None
+def _told(error: Any, device: "BrowserDevice | None" = None) -> NearfieldError:
+    """The runner's error as Python's of the same name; the device is noted as lost if it is."""
+    text = str(error.message)
+    if device is not None and "the device is lost" in text:
+        device.is_lost = True
+    return FormatError(text) if error.name == "FormatError" else DeviceError(text)
 
 
-def _wait(what: str, start: Callable[[], Awaitable[Any]], way_out: str) -> Any:
+def _wait(what: str, start: Callable[[], Awaitable[Any]], way_out: str, device: "BrowserDevice | None" = None) -> Any:
     if not can_run_sync():
         raise DeviceError(f"webgpu: {what}: this page cannot stop Python to wait for the GPU. Use {way_out}.")
-    with _errors():
+    try:
         return run_sync(start())
+    except JsException as error:
+        raise _told(error, device) from None
 
 
 def describe(name: str) -> str:
@@ -72,7 +96,7 @@ def describe(name: str) -> str:
         raise DeviceError("webgpu: this browser has no WebGPU. Use a newer one, or device 'wasm'.")
     if not can_run_sync():
         return "WebGPU of this browser"
-    rows = _wait("devices", _bridge().devices, "device 'wasm'").to_py()
+    rows = _wait("devices", _runner().devices, "device 'wasm'").to_py()
     found = [row["adapter"] for row in rows if row["name"] == name]
     if not found:
         raise DeviceError("webgpu: this machine has no adapter for WebGPU. Use device 'wasm'.")
@@ -82,18 +106,22 @@ def describe(name: str) -> str:
 def open_device(name: str) -> "BrowserDevice":
     """A device, opened while Python waits if need be; DeviceError if it is missing or cannot be waited for."""
     if name == "wasm":
-        with _errors():
-            return BrowserDevice(name, _bridge().openSync(name), is_hardware=False)
+        try:
+            return BrowserDevice(name, _runner().open_at_once(name), is_hardware=False)
+        except JsException as error:
+            raise _told(error) from None
     device: BrowserDevice = _wait("open", lambda: open_async(name), "`await nf.init()` first, or device 'wasm'")
     return device
 
 
 async def open_async(name: str) -> "BrowserDevice":
     """A device; DeviceError if it is missing."""
-    bridge = _bridge()
-    with _errors():
-        rows = (await bridge.devices()).to_py()
-        number = await bridge.open(name)
+    runner = _runner()
+    try:
+        rows = (await runner.devices()).to_py()
+        number = await runner.open(name)
+    except JsException as error:
+        raise _told(error) from None
     hard = any(row["name"] == name == "webgpu" and not row["software"] for row in rows)
     return BrowserDevice(name, number, is_hardware=hard)
 
@@ -102,7 +130,7 @@ class BrowserDevice(Device):
     """A device that the runner has opened, known by its number."""
 
     def __init__(self, name: str, number: int, *, is_hardware: bool) -> None:
-        found = _bridge().limits(number).to_py()
+        found = _runner().limits(number).to_py()
         self.name = name
         self.description = str(found["adapter"])
         self.dtypes = frozenset(DTYPES) if name == "wasm" else ON_WEBGPU
@@ -112,14 +140,18 @@ class BrowserDevice(Device):
         self.number = number
 
     def alloc(self, nbytes: int) -> Memory:
-        with _errors(self):
-            return Memory(self, _bridge().alloc(self.number, nbytes), nbytes, room_of(nbytes))
+        try:
+            return Memory(self, _runner().alloc(self.number, nbytes), nbytes, room_of(nbytes))
+        except JsException as error:
+            raise _told(error, self) from None
 
     def write(self, memory: Memory, data: Data) -> None:
         source = octets(data)
         check_write(memory, len(source))
-        with _errors(self):
-            _bridge().write(self.number, memory.key, source)
+        try:
+            _runner().write(self.number, memory.key, source)
+        except JsException as error:
+            raise _told(error, self) from None
 
     def read(self, memory: Memory, nbytes: int) -> bytearray:
         check_read(memory, nbytes)
@@ -127,43 +159,53 @@ class BrowserDevice(Device):
 
     def fetch(self, key: int, nbytes: int) -> bytearray:
         """The first bytes behind the runner's handle of a block or of a weight."""
-        bridge = _bridge()
-        with _errors(self):
+        runner = _runner()
+        try:
             if self.name == "wasm":
-                return _copied(bridge.readSync(self.number, key, nbytes), nbytes)
-            found = _wait("read", lambda: bridge.read(self.number, key, nbytes), "`await tensor.data()`")
+                return _copied(runner.read_at_once(self.number, key, nbytes), nbytes)
+            found = _wait("read", lambda: runner.read(self.number, key, nbytes), "`await tensor.data()`", self)
             return _copied(found, nbytes)
+        except JsException as error:
+            raise _told(error, self) from None
 
     async def read_async(self, memory: Memory, nbytes: int) -> bytearray:
         check_read(memory, nbytes)
-        with _errors(self):
-            return _copied(await _bridge().read(self.number, memory.key, nbytes), nbytes)
+        try:
+            return _copied(await _runner().read(self.number, memory.key, nbytes), nbytes)
+        except JsException as error:
+            raise _told(error, self) from None
 
     def load(self, program: Program) -> "BrowserSession":
         data = encode(program)
         check_target(self, program)
-        with _errors(self):
-            return BrowserSession(self, program, _bridge().load(self.number, data))
+        try:
+            return BrowserSession(self, program, _runner().load(self.number, data))
+        except JsException as error:
+            raise _told(error, self) from None
 
     async def load_async(self, program: Program) -> "BrowserSession":
         data = encode(program)
         check_target(self, program)
-        with _errors(self):
-            return BrowserSession(self, program, await _bridge().loadAsync(self.number, data))
+        try:
+            return BrowserSession(self, program, await _runner().load_async(self.number, data))
+        except JsException as error:
+            raise _told(error, self) from None
 
     def stats(self) -> Stats:
-        found = _bridge().stats(self.number).to_py()
+        found = _runner().stats(self.number).to_py()
         used = found["bytes"] + found["programs"]
         return Stats(used, max(found["peak"], used), found["buffers"], found["pooled"])
 
     def close(self) -> None:
         self.is_lost = True
-        with _errors():
-            _bridge().close(self.number)
+        try:
+            _runner().close(self.number)
+        except JsException as error:
+            raise _told(error) from None
 
     def _free(self, key: int, room: int) -> None:
         if not self.is_lost:
-            _bridge().free(self.number, key)
+            _runner().free(self.number, key)
 
 
 def _copied(source: Any, nbytes: int) -> bytearray:
@@ -191,30 +233,36 @@ class BrowserSession(Session):
         device = self.device
         if any(memory.device is not device for memory in inputs):
             raise DeviceError(f"{entry}: an input is memory of another device. Move it to {device.name}.")
-        with _errors(device):
-            numbers = _bridge().run(device.number, self.number, index, to_js([memory.key for memory in inputs])).to_py()
+        try:
+            text = _runner().run(device.number, self.number, index, *[memory.key for memory in inputs])
+        except JsException as error:
+            raise _told(error, device) from None
         known = {memory.key: memory for memory in inputs}
         return [
             known[number] if number in known else Memory(device, number, nbytes, room_of(nbytes))
-            for number, nbytes in zip(numbers, self._outputs[index], strict=True)
+            for number, nbytes in zip(map(int, text.split(",") if text else ()), self._outputs[index], strict=True)
         ]
 
     def load_weights(self, values: Mapping[str, Data]) -> None:
         sources = {name: octets(data) for name, data in values.items()}
         for name, source in sources.items():  # all are looked at before the first is changed
             check_weight(self._sizes, name, len(source))
-        with _errors(self.device):
+        try:
             for name, source in sources.items():
-                _bridge().write(self.device.number, self._weight(name), source)
+                _runner().write(self.device.number, self._weight(name), source)
+        except JsException as error:
+            raise _told(error, self.device) from None
 
     def read_weight(self, name: str) -> bytes:
         nbytes = check_weight(self._sizes, name)
-        with _errors(self.device):
+        try:
             return bytes(self.device.fetch(self._weight(name), nbytes))
+        except JsException as error:
+            raise _told(error, self.device) from None
 
     def close(self) -> None:
         if self._entries and not self.device.is_lost:
-            _bridge().unload(self.device.number, self.number)
+            _runner().unload(self.device.number, self.number)
         self._entries = {}
 
     def __del__(self) -> None:
@@ -223,4 +271,4 @@ class BrowserSession(Session):
             self.close()
 
     def _weight(self, name: str) -> int:
-        return int(_bridge().weight(self.device.number, self.number, name))
+        return int(_runner().weight(self.device.number, self.number, name))
