@@ -38,7 +38,9 @@ export class Device {
     /** @type {Map<number, S>} */
     this.sessions = new Map();
     this.serial = 0;
+    /** Bytes of the callers' buffers, of Programs, and the most that both ever were. */
     this.bytes = 0;
+    this.programs = 0;
     this.peak = 0;
   }
 
@@ -84,7 +86,7 @@ export class Device {
     if (!Number.isSafeInteger(n) || n < 0) this.fail(`alloc: ${show(n)} is not a number of bytes`);
     const block = this.take(room(n));
     this.bytes += block.room;
-    this.peak = Math.max(this.peak, this.bytes);
+    this.note();
     this.handles.set(++this.serial, block);
     return this.serial;
   }
@@ -116,10 +118,13 @@ export class Device {
     return this.get(this.block(id, n), n);
   }
 
+  note() {
+    this.peak = Math.max(this.peak, this.bytes + this.programs);
+  }
+
   stats() {
-    let programs = 0;
-    for (const session of this.sessions.values()) for (const block of session.owned) programs += block.room;
-    return { bytes: this.bytes, peak: this.peak, buffers: this.handles.size - this.kept.size, pooled: this.pooled(), programs };
+    const { bytes, programs, peak, handles, kept } = this;
+    return { bytes, programs, peak, buffers: handles.size - kept.size, pooled: this.pooled() };
   }
 
   // Programs ------------------------------------------------------------------------------------------------------
@@ -134,6 +139,14 @@ export class Device {
     return program;
   }
 
+  /** Memory that a Session holds. @param {S} session @param {number} n */
+  own(session, n) {
+    const block = this.take(n);
+    session.owned.push(block);
+    this.programs += n;
+    return block;
+  }
+
   /** @param {S} session */
   keep(session) {
     const serial = ++this.serial;
@@ -144,6 +157,7 @@ export class Device {
       session.weights.set(b.name, this.serial);
     }
     this.sessions.set(serial, session);
+    this.note();
     this.remember(session, serial);
     return serial;
   }
@@ -183,7 +197,10 @@ export class Device {
 
   /** @param {S} session */
   discard(session) {
-    session.owned.splice(0).forEach((block) => this.give(block));
+    for (const block of session.owned.splice(0)) {
+      this.programs -= block.room;
+      this.give(block);
+    }
   }
 
   /**

@@ -65,18 +65,18 @@ export async function readWeights(stream, weights, write) {
   const length = Number(view.getBigUint64(0, true));
   if (length > MAX_HEADER) stream.bad(`a header of ${length} bytes`);
   const bytes = await stream.take(length);
-  /** @type {[string, any][]} */
+  /** @type {{name: string, dtype: string, shape: number[], start: number, end: number}[]} */
   let rows = [];
   try {
-    const header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    rows = Object.entries(header).filter(([name]) => name !== "__metadata__");
-    rows.sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1]);
+    const { __metadata__, ...tensors } = JSON.parse(new TextDecoder().decode(bytes));
+    rows = Object.entries(tensors).map(([name, { dtype, shape, data_offsets: [start, end] }]) => ({ name, dtype, shape, start, end }));
+    rows.sort((a, b) => a.start - b.start || a.end - b.end);
   } catch {
     stream.bad("its header is not that of a safetensors file");
   }
   const wanted = new Map(weights.map((b) => [b.name, b]));
   let at = 0;
-  for (const [name, { dtype, shape, data_offsets: [start, end] }] of rows) {
+  for (const { name, dtype, shape, start, end } of rows) {
     const place = `tensor ${show(name)}`;
     const size = end - start;
     const known = Object.entries(DTYPES).find(([, row]) => row.file === dtype);

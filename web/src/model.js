@@ -4,7 +4,7 @@ import { loader, readWeights } from "./files.js";
 import { decode, nbytes, prod } from "./program.js";
 import { fromBytes, toBytes } from "./values.js";
 import { WasmDevice } from "./wasm.js";
-import { WebGpuDevice, isSoftware, requestAdapter } from "./webgpu.js";
+import { WebGpuDevice } from "./webgpu.js";
 
 /**
  * @typedef {import("./values.js").Value} Value
@@ -15,11 +15,11 @@ import { WebGpuDevice, isSoftware, requestAdapter } from "./webgpu.js";
 /**
  * A device to load Programs on.
  * @param {string} name "webgpu" or "wasm"
- * @param {{threads?: number}} [options]
+ * @param {{threads?: number, software?: boolean}} [options] software: false refuses a processor that plays a GPU
  * @returns {Promise<AnyDevice>}
  */
 export async function openDevice(name, options = {}) {
-  if (name === "webgpu") return WebGpuDevice.open();
+  if (name === "webgpu") return WebGpuDevice.open(options.software);
   if (name === "wasm") return new WasmDevice(options);
   throw new DeviceError(`openDevice: ${show(name)} is not webgpu or wasm.`);
 }
@@ -50,9 +50,9 @@ class Model {
     if (values && values.length !== numbers.length) bad(`model.json has ${values.length} where the Program has ${numbers.length}`);
     return numbers.map((b, i) => {
       const { name, dtype, shape } = this.program.buffers[b];
-      const value = values?.[i];
-      if (value && prod(value.shape) !== prod(shape)) bad(`model.json says '${value.name}' is [${value.shape}], the Program [${shape}]`);
-      return { name: value?.name ?? name, dtype, shape: [...(value?.shape ?? shape)] };
+      const value = values?.[i] ?? { name, shape };
+      if (prod(value.shape) !== prod(shape)) bad(`model.json says '${value.name}' is [${value.shape}], the Program [${shape}]`);
+      return { name: value.name, dtype, shape: [...value.shape] };
     });
   }
 
@@ -135,7 +135,9 @@ export async function load(url, options = {}) {
     } catch {
       about = null;
     }
-    if (about?.format !== "nearfield-model" || about.version !== 1 || !Array.isArray(about.programs)) bad(`${base.href}: not a Nearfield model of version 1`);
+    const lists = (/** @type {any} */ rows, /** @type {string} */ key) => Array.isArray(rows) && rows.every((row) => Array.isArray(row?.[key]));
+    if (about?.format !== "nearfield-model" || about.version !== 1 || !lists(about.programs, "features") || !lists(about.inputs, "shape") || !lists(about.outputs, "shape"))
+      bad(`${base.href}: not a Nearfield model of version 1`);
   }
 
   const { device, row } = await choose(about.programs, options, single);
@@ -165,35 +167,30 @@ export async function load(url, options = {}) {
 
 /**
  * The first of a model's Programs that can run here, and its device.
- * @param {{target: string, features?: string[], file?: string}[]} programs
+ * @param {{target: string, features: string[], file?: string}[]} programs
  * @param {{device?: DeviceName, threads?: number}} options
  * @param {boolean} single there is no other Program, so a software GPU will do
  */
 async function choose(programs, options, single) {
-  const forced = options.device;
-  const adapter = forced !== "wasm" && programs.some((row) => row.target === "webgpu") ? await requestAdapter() : null;
   /** @type {string[]} */
   const reasons = [];
-  /** @type {WasmDevice | undefined} */
-  let wasm;
+  /** @type {AnyDevice | undefined} */
+  let device;
   for (const row of programs) {
-    const { target, features = [] } = row;
-    if ((forced && target !== forced) || !["webgpu", "wasm"].includes(target)) continue;
-    if (target === "webgpu" && (!adapter || (isSoftware(adapter) && !forced && !single))) {
-      reasons.push(`webgpu: ${adapter ? "only a software" : "no"} adapter`);
-      continue;
-    }
-    const offered = target === "webgpu" ? [...(adapter?.features ?? [])] : (wasm ??= new WasmDevice(options)).features;
-    const missing = features.filter((name) => !offered.includes(name));
-    if (missing.length) reasons.push(`${target}: no ${missing.join(", ")}`);
-    else
-      try {
-        return { device: target === "webgpu" ? await WebGpuDevice.open(adapter) : /** @type {WasmDevice} */ (wasm), row };
-      } catch (error) {
-        if (!(error instanceof DeviceError)) throw error;
-        reasons.push(error.message);
+    const { target } = row;
+    if (target !== (options.device ?? target)) continue;
+    try {
+      if (device?.name !== target) {
+        device?.close();
+        device = await openDevice(target, { software: single || target === options.device, ...options });
       }
+      device.accept(/** @type {any} */ (row));
+      return { device, row };
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      reasons.push(error.message);
+    }
   }
-  wasm?.close();
-  throw new DeviceError(`load: none of the model's ${programs.length} Programs runs here (${reasons.join("; ") || `device ${show(forced)}`}).`);
+  device?.close();
+  throw new DeviceError(`load: no Program of the model runs here. ${reasons.join(" ") || `None is for ${show(options.device)}.`}`);
 }

@@ -41,7 +41,9 @@ export class WasmDevice extends Device {
       this.shared = false;
       this.memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
     }
-    const workers = this.shared ? threads - 1 : 0;
+    /** Threads that there will be when all workers are ready. */
+    this.most = this.shared ? threads : 1;
+    const workers = this.most - 1;
     this.heap = new Heap(this.memory, roundUp(BASE + blockSize(workers), 64));
     this.heap.reach(this.heap.base);
     this.pool = workers ? makePool(this.memory, BASE, workers) : null;
@@ -56,7 +58,7 @@ export class WasmDevice extends Device {
   }
 
   limits() {
-    return { features: this.features, adapter: this.adapter, maxBufferSize: 2 ** 32 - this.heap.base, threads: this.threads };
+    return { features: this.features, adapter: this.adapter, maxBufferSize: 2 ** 32 - this.heap.base, threads: this.most };
   }
 
   pooled() {
@@ -178,12 +180,7 @@ export class WasmDevice extends Device {
   /** Give a Session its memory. @param {WasmSession} session */
   place(session) {
     const { arena, buffers, data } = session.program;
-    /** @param {number} n */
-    const own = (n) => {
-      const block = this.take(n);
-      session.owned.push(block);
-      return block;
-    };
+    const own = (/** @type {number} */ n) => this.own(session, n);
     const args = own(16 + 4 * buffers.length);
     const scratch = own(room(arena));
     const constants = own(room(data.length) + 16);

@@ -35,12 +35,12 @@ const COMPUTE = 4;
  * @typedef {import("./device.js").Session<GpuBlock> & GpuParts} GpuSession
  */
 
-/** The GPU adapter, or null. @param {GPURequestAdapterOptions} [options] */
-export async function requestAdapter(options = { powerPreference: "high-performance" }) {
+/** The GPU adapter, or nothing. */
+export async function requestAdapter() {
   try {
-    return (await globalThis.navigator?.gpu?.requestAdapter(options)) ?? null;
+    return await globalThis.navigator?.gpu?.requestAdapter({ powerPreference: "high-performance" });
   } catch {
-    return null;
+    // as good as none
   }
 }
 
@@ -53,10 +53,10 @@ export const describe = ({ info }) =>
 
 /** @extends {Device<GpuBlock, GpuSession>} */
 export class WebGpuDevice extends Device {
-  /** @param {GPUAdapter | null} [adapter] */
-  static async open(adapter) {
-    adapter ??= await requestAdapter();
-    if (!adapter) throw new DeviceError("webgpu: no adapter here. Use 'wasm'.");
+  /** @param {boolean} [software] whether a processor that plays a GPU will do */
+  static async open(software = true) {
+    const adapter = await requestAdapter();
+    if (!adapter || (!software && isSoftware(adapter))) throw new DeviceError(`webgpu: no ${adapter ? "hardware " : ""}adapter. Use 'wasm'.`);
     const { features, limits } = adapter;
     try {
       const gpu = await adapter.requestDevice({
@@ -88,13 +88,15 @@ export class WebGpuDevice extends Device {
     this.gone = "";
     /** The first error that no call has reported yet. @type {string} */
     this.trouble = "";
+    /** Resolves when all that was asked so far is known to be right or wrong. @type {Promise<void> | undefined} */
+    this.checked = undefined;
     gpu.lost.then(({ reason, message }) => (this.gone = `${reason}: ${message}`));
     gpu.onuncapturederror = ({ error }) => this.report(error.message);
   }
 
-  /** @param {string} message */
+  /** @param {string} [message] */
   report(message) {
-    this.trouble ||= message.trim();
+    this.trouble ||= message ?? "";
   }
 
   alive() {
@@ -176,6 +178,17 @@ export class WebGpuDevice extends Device {
     }
   }
 
+  /** Note the first thing that is wrong in what `work` asks of the GPU. @template T @param {() => T} work */
+  watched(work) {
+    const { gpu } = this;
+    gpu.pushErrorScope("validation");
+    try {
+      return work();
+    } finally {
+      this.checked = gpu.popErrorScope().then((error) => this.report(error?.message), () => {}); // lost: the next call says so
+    }
+  }
+
   /** @param {GpuBlock} from @param {GpuBlock} to */
   copy(from, to) {
     const encoder = this.gpu.createCommandEncoder();
@@ -188,12 +201,11 @@ export class WebGpuDevice extends Device {
     const size = room(n);
     const found = this.staging.findIndex((buffer) => buffer.size >= size && buffer.size <= 4 * size + 65536);
     const staging = found < 0 ? this.create(size, size, READBACK) : this.staging.splice(found, 1)[0];
-    const encoder = this.gpu.createCommandEncoder();
-    encoder.copyBufferToBuffer(block.gpu, block.offset, staging, 0, Math.min(size, block.room));
-    this.gpu.queue.submit([encoder.finish()]);
+    this.watched(() => this.copy(block, /** @type {any} */ ({ gpu: staging, offset: 0, room: size })));
     let result;
     try {
       await staging.mapAsync(1, 0, size);
+      await this.checked;
       result = new Uint8Array(staging.getMappedRange(0, size)).slice(0, n);
       staging.unmap();
       this.staging.push(staging);
@@ -206,7 +218,7 @@ export class WebGpuDevice extends Device {
     if (this.trouble || !result) {
       const { trouble } = this;
       this.trouble = "";
-      this.fail(`read: ${trouble}`);
+      this.fail(`read: ${trouble.trim()}`);
     }
     return result;
   }
@@ -255,22 +267,17 @@ export class WebGpuDevice extends Device {
   /** @param {Program} program @returns {GpuSession} */
   prepare(program) {
     const { pipelines } = this;
-    const mine = program.kernels.map((kernel) => {
+    const mine = this.watched(() => program.kernels.map((kernel) => {
       const [key, descriptor] = this.missing(kernel);
       const made = descriptor ? this.gpu.createComputePipeline(descriptor) : /** @type {GPUComputePipeline} */ (pipelines.get(key));
       pipelines.set(key, made);
       return made;
-    });
+    }));
     for (const key of pipelines.keys()) if (pipelines.size > MOST_PIPELINES) pipelines.delete(key);
     const callers = program.steps.map((s) => s.buffers.filter((b) => isCallers(program.buffers[b])));
     /** @type {GpuSession} */
     const session = { program, pipelines: mine, callers, groups: new Map(), blocks: [], owned: [], weights: new Map() };
-    /** @param {number} n */
-    const own = (n) => {
-      const block = this.take(n);
-      session.owned.push(block);
-      return block;
-    };
+    const own = (/** @type {number} */ n) => this.own(session, n);
     const most = this.gpu.limits.maxStorageBufferBindingSize;
     try {
       const arena = own(room(program.arena));
@@ -313,6 +320,11 @@ export class WebGpuDevice extends Device {
 
   /** @param {GpuSession} session @param {number} index */
   execute(session, index) {
+    this.watched(() => this.submit(session, index));
+  }
+
+  /** @param {GpuSession} session @param {number} index */
+  submit(session, index) {
     const { gpu } = this;
     const { entries, steps } = session.program;
     const { start, stop } = entries[index];
