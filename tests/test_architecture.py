@@ -27,7 +27,7 @@ LAYERS = [
     {"op"},
     {"tensor", "graph"},
     {"ops"},
-    {"functional", "grad", "random"},
+    {"functional", "grad", "random", "show"},
     {"trace", "compiler"},
     {"device"},
     {"runtime", "jit"},

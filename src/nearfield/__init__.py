@@ -1,14 +1,25 @@
 """Nearfield: machine learning that runs, is retrained and is written where the user is."""
 
+from . import random, show
+from .functional import linalg as _linalg
 from .functional.conversion import *  # noqa: F403
 from .functional.creation import *  # noqa: F403
+from .functional.einsum import *  # noqa: F403
+from .functional.elementwise import *  # noqa: F403
+from .functional.gather import *  # noqa: F403
 from .functional.indexing import *  # noqa: F403
+from .functional.inspection import *  # noqa: F403
 from .functional.joining import *  # noqa: F403
+from .functional.linalg import *  # noqa: F403
 from .functional.manipulation import *  # noqa: F403
 from .functional.scan import *  # noqa: F403
+from .functional.sets import *  # noqa: F403
+from .functional.sorting import *  # noqa: F403
 from .functional.statistics import *  # noqa: F403
 from .grad import grad, stop_gradient, value_and_grad, vjp
 from .ops import contraction, indexing, movement, reduce, source
 from .ops.arithmetic import *  # noqa: F403
 from .runtime import devices, init, memory_stats, synchronize, to_device, use
 from .tensor import Tensor
+
+trace = _linalg.trace  # the module of this name would hide it
