@@ -78,6 +78,9 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if mark or request.node.stash.get(FAILED, False):
         return
     if memory_in_use() != before:
+        from nearfield import runtime
+
+        runtime.forget_programs()
         gc.collect()
     after = memory_in_use()
     assert after == before, f"(bytes, buffers) in use before the test: {before}; after: {after}"

@@ -21,7 +21,7 @@ from .graph.interpret import interpret
 from .tensor import PENDING, Node, Tensor, leaf, method, set_evaluator
 from .trace import ordered, trace
 
-__all__ = ["compiled", "current_device", "devices", "evaluate", "init", "memory_stats", "synchronize", "target_of", "to_device", "use"]
+__all__ = ["compiled", "current_device", "devices", "evaluate", "forget_programs", "init", "memory_stats", "synchronize", "target_of", "to_device", "use"]
 
 HOST = (bytes, bytearray, memoryview)
 MOST_PROGRAMS = 256
@@ -136,6 +136,11 @@ def compiled(graph: Graph, givable: frozenset[int], device: Device) -> tuple[Bui
     else:
         _state.programs.move_to_end(key)
     return found
+
+
+def forget_programs() -> None:
+    """Drop every compiled Program and its memory; what is needed again is compiled again."""
+    _state.programs.clear()
 
 
 def _stripped(node: Node) -> Node:

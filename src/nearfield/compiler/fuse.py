@@ -153,7 +153,11 @@ class _Fuser:
         line = self.lines[user]
         if self.family(user) == "contraction" or line.op in SPREADING or line.op in HEAVY_OPS or line.op == "unwindow":
             return True
-        return line.op == "expand" and prod(line.shape) > prod(self.lines[i].shape) and prod(self.lines[i].shape) > 1
+        if line.op != "expand" or prod(self.lines[i].shape) == 1:
+            return False
+        axes = tuple(a for a, n in enumerate(line.shape) if self.lines[i].shape[a] != n)
+        last = axes == tuple(range(len(line.shape) - len(axes), len(line.shape)))
+        return not (last and self.covers_rows(user, axes, line.shape))  # what is made once a row is hoisted
 
     def anchor(self, i: int) -> bool:
         """Inline a contraction or reduction into the one kernel that works on its result elementwise."""

@@ -1,0 +1,154 @@
+"""Every stage of the compiler keeps the meaning of a Graph; fused chains are one kernel."""
+
+import random
+
+import numpy as np
+import pytest
+
+import nearfield as nf
+from nearfield.compiler.build import Target, build
+from nearfield.compiler.fuse import fuse
+from nearfield.compiler.simplify import simplify
+from nearfield.graph.interpret import interpret
+from nearfield.tensor import Node, Tensor, apply
+from nearfield.trace import trace
+
+UNARY = ("negative", "abs", "square", "sign", "floor")
+BINARY = ("add", "subtract", "multiply", "maximum", "minimum")
+
+
+def draw(rng: random.Random, inputs: list[Tensor], length: int) -> list[Tensor]:
+    """Expressions drawn at random from all families, on small arrays."""
+    pool = list(inputs)
+    for _ in range(length):
+        x = rng.choice(pool[-6:])
+        pool.append(step(rng, x, pool))
+    return pool[-3:]
+
+
+def step(rng: random.Random, x: Tensor, pool: list[Tensor]) -> Tensor:
+    kind = rng.choice(["unary", "binary", "reduce", "norm", "permute", "reshape", "slice", "pad", "matmul", "take", "concat"])
+    if kind == "unary":
+        return getattr(nf, rng.choice(UNARY))(x)
+    if kind == "binary":
+        others = [y for y in pool if _fits(x.shape, y.shape)]
+        return getattr(nf, rng.choice(BINARY))(x, rng.choice(others))
+    if kind == "reduce" and x.ndim:
+        axes = tuple(sorted(rng.sample(range(x.ndim), rng.randint(1, x.ndim))))
+        return apply(rng.choice(["sum", "max", "min"]), x, axes=axes) * 0.5
+    if kind == "norm" and x.ndim:
+        e = nf.abs(x) + 1.0
+        return e / nf.sum(e, axis=-1, keepdims=True)
+    if kind == "permute" and x.ndim > 1:
+        return nf.permute_dims(x, rng.sample(range(x.ndim), x.ndim))
+    if kind == "reshape":
+        return nf.reshape(x, rng.choice([(-1,), (1, -1), (x.size, 1)]))
+    return place(rng, kind, x)
+
+
+def place(rng: random.Random, kind: str, x: Tensor) -> Tensor:
+    if kind == "slice" and x.ndim and min(x.shape) > 1:
+        start = tuple(rng.randint(0, n - 1) for n in x.shape)
+        backwards = tuple(rng.random() < 0.3 for _ in x.shape)
+        stop = tuple(-1 if b else n for n, b in zip(x.shape, backwards, strict=True))
+        return apply("slice", x, start=start, stop=stop, step=tuple(-1 if b else rng.choice([1, 2]) for b in backwards))
+    if kind == "pad" and x.ndim and x.size < 500:
+        sides = [tuple(rng.randint(0, 2) for _ in x.shape) for _ in range(2)]
+        return apply("pad", x, low=sides[0], high=sides[1], step=(rng.choice([1, 2]),) * x.ndim, value=0.5)
+    if kind == "matmul" and x.ndim == 2:
+        return apply("einsum", x, x, spec=rng.choice(["ij,kj->ik", "ij,ik->jk"])) * 0.125
+    if kind == "take" and x.ndim:
+        return apply("take", x, nf.asarray([0, x.shape[0] - 1, 0]), axis=0)
+    if kind == "concat" and x.ndim and x.size < 500:
+        return apply("concat", x, x * 2.0, axis=rng.randrange(x.ndim))
+    return x + 1.0
+
+
+def _fits(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    try:
+        return int(np.prod(np.broadcast_shapes(a, b))) < 5000
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs_mean_the_same_on_every_device(seed: int, device: str) -> None:
+    """Three expressions that share parts, evaluated together."""
+    rng = random.Random(seed)
+    shapes = [(3, 5), (5,), (4, 1, 5), (17, 33)]
+    arrays = [np.random.default_rng(seed).uniform(-2, 2, rng.choice(shapes)).astype("float32") for _ in range(2)]
+    outputs = draw(rng, [nf.asarray(a) for a in arrays], 10)
+    graph, feeds = trace([t.node for t in outputs])
+    want = interpret(graph, [np.frombuffer(n.value, n.dtype.name).reshape(n.shape) for n in feeds])
+    for y, w in zip(outputs, want, strict=True):
+        np.testing.assert_allclose(y.numpy(), w, rtol=2e-4, atol=2e-4 * max(1.0, float(np.abs(w).max(initial=0))))
+
+
+def kernels_of(*outputs: Tensor, target: str = "webgpu") -> int:
+    """How many kernels the outputs compile to."""
+    graph, _ = trace([t.node for t in outputs])
+    return len(build(graph, Target(target, frozenset(), 8)).program.steps)
+
+
+def placeholder(*shape: int) -> Tensor:
+    return Tensor(Node(None, (), {}, shape, nf.asarray(0.0).dtype))
+
+
+def inputs(*shapes: tuple[int, ...]) -> list[Tensor]:
+    return [nf.asarray(np.ones(shape, "float32")) for shape in shapes]
+
+
+def test_a_chain_of_ten_operations_is_one_kernel() -> None:
+    """Elementwise work is fused whatever its length."""
+    (x,) = inputs((1000, 40))
+    y = x
+    for n in range(5):
+        y = nf.abs(y * 1.5 + float(n))
+    assert kernels_of(y) == 1
+
+
+def test_softmax_is_one_kernel() -> None:
+    """Reductions over whole rows are inlined into what works on the rows."""
+    (x,) = inputs((64, 100))
+    e = nf.square(x - nf.max(x, axis=-1, keepdims=True))
+    assert kernels_of(e / nf.sum(e, axis=-1, keepdims=True)) == 1
+
+
+def test_layer_norm_is_one_kernel() -> None:
+    """Mean, variance, scale and shift of a row together."""
+    x, scale, shift = inputs((64, 100), (100,), (100,))
+    centred = x - nf.mean(x, axis=-1, keepdims=True)
+    variance = nf.mean(nf.square(centred), axis=-1, keepdims=True)
+    assert kernels_of(centred / nf.sqrt(variance + 1e-5) * scale + shift) == 1
+
+
+def test_bias_and_activation_join_the_product() -> None:
+    """Elementwise work on a contraction's result is its epilogue."""
+    x, w, b = inputs((32, 64), (64, 48), (48,))
+    assert kernels_of(nf.maximum(apply("einsum", x, w, spec="ij,jk->ik") + b, 0.0)) == 1
+
+
+def test_an_optimiser_update_is_one_kernel() -> None:
+    """Updates of one shape that read the same gradient are made together."""
+    p, m, v, g = inputs(*[(40, 50)] * 4)
+    m2 = m * 0.9 + g * 0.1
+    v2 = v * 0.99 + g * g * 0.01
+    assert kernels_of(p - m2 / (nf.sqrt(v2) + 1e-8), m2, v2) == 1
+
+
+def test_dead_inputs_are_written_over() -> None:
+    """An output takes the memory of an input that is given away."""
+    p, g = inputs((40, 50), (40, 50))
+    graph, _ = trace([(p - g * 0.1).node])
+    program = build(graph, Target("webgpu"), frozenset({0})).program
+    assert [b.alias for b in program.buffers if b.kind == "output"] == [0]
+
+
+def test_fusion_stores_each_line_once_and_in_order() -> None:
+    """Groups run after what they read."""
+    rng = random.Random(3)
+    outputs = draw(rng, inputs((3, 5), (5,)), 20)
+    graph = simplify(trace([t.node for t in outputs])[0], "webgpu")
+    fusion = fuse(graph, 8)
+    flat = [line for group in fusion.groups for line in group]
+    assert sorted(flat) == sorted(fusion.stored)
