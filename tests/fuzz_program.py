@@ -147,7 +147,7 @@ def fuzz(rng: random.Random, files: list[bytes]) -> bool:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         try:
             file = rng.choice(CHANGES)(file, rng) or b"\0"
-        except (ValueError, struct.error, RecursionError):
+        except (ValueError, TypeError, struct.error, RecursionError):
             break  # too damaged to be taken apart again
     try:
         return check(file)
