@@ -106,7 +106,8 @@ def div(a: K, b: K) -> K:
     rest = from_linear(rc, rt)
     if rest.low < 0:  # make the dividend non-negative, so that truncating division rounds down
         shift = -(rest.low // n)
-        return sub(div(add(a, k.const(shift * n, "index")), b), k.const(shift, "index"))
+        qc, rc = qc - shift, rc + shift * n
+        rest = from_linear(rc, rt)
     quotient = from_linear(qc, qt)
     if rest.high < n:
         return quotient
