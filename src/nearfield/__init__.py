@@ -16,10 +16,14 @@ from .functional.scan import *  # noqa: F403
 from .functional.sets import *  # noqa: F403
 from .functional.sorting import *  # noqa: F403
 from .functional.statistics import *  # noqa: F403
+from .dtype import DTYPES as _DTYPES
 from .grad import grad, stop_gradient, value_and_grad, vjp
+from .jit import jit
 from .ops import contraction, indexing, movement, reduce, source
 from .ops.arithmetic import *  # noqa: F403
 from .runtime import devices, init, memory_stats, synchronize, to_device, use
+from .runtime import forget_programs
 from .tensor import Tensor
 
+bool, int8, uint8, int32, uint32, int64, float16, float32, float64 = _DTYPES.values()
 trace = _linalg.trace  # the module of this name would hide it
