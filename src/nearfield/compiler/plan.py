@@ -54,8 +54,9 @@ class _Planner:
 
     def run(self) -> Plan:
         for at in range(len(self.plan.steps)):
-            for store in self.plan.steps[at].kernel.stores:
-                self.take_over(at, self.plan.steps[at].lines[store.argument])
+            step = self.plan.steps[at]
+            for line in [step.lines[store.argument] for store in step.kernel.stores]:  # taking over numbers the arguments anew
+                self.take_over(at, line)
         self.place()
         return self.plan
 
