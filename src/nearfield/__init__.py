@@ -21,6 +21,7 @@ from .grad import grad, stop_gradient, value_and_grad, vjp
 from .jit import jit
 from .ops import contraction, indexing, movement, reduce, source
 from .ops.arithmetic import *  # noqa: F403
+from .ops.mathematics import *  # noqa: F403
 from .runtime import devices, init, memory_stats, synchronize, to_device, use
 from .runtime import forget_programs
 from .tensor import Tensor
