@@ -139,6 +139,20 @@ def test_wasm_memory_ends_at_four_gigabytes(wasm: Device) -> None:
     assert download(keep) == [1, 2, 3]
 
 
+def test_a_refused_block_does_not_harm_smaller_ones(wasm: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the memory cannot grow, what is free in it is still given out."""
+    device: Any = wasm
+    blocks = [wasm.alloc(n) for n in (1000, 2000, 1000)]
+    address = blocks.pop(1).key
+    device.stats()
+    device._blocks.join()
+    monkeypatch.setattr(device, "_grow", lambda: False)
+    for _ in range(3):
+        with pytest.raises(DeviceError, match="out of memory"):
+            wasm.alloc(10**9)
+        assert wasm.alloc(1500).key == address
+
+
 # WebGPU --------------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +208,28 @@ def test_freed_buffers_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -
     [y] = session.run("predict", [upload(device, *range(COUNT))])
     assert len(session._tapes) < many
     assert download(y) == [0, 4, 8, 12, 16, 20]
+
+
+@pytest.mark.device("webgpu")
+def test_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First what is kept for reuse is given up; if that is not enough, the message has the figures."""
+    import wgpu
+
+    device: Any = open_device("webgpu")
+    make, failures = device._pool._make, [1]
+
+    def full(size: int) -> Any:
+        if failures and failures.pop():
+            raise wgpu.GPUOutOfMemoryError("no")
+        return make(size)
+
+    upload(device, *range(COUNT))
+    monkeypatch.setattr(device._pool, "_make", full)
+    assert download(upload(device, *range(5000)))[-1] == 4999
+    assert device.stats().pooled < 30_000
+    failures += [1, 1]
+    with pytest.raises(DeviceError, match=r"out of memory: a buffer of 48,000 bytes .* in use\. Let go of tensors"):
+        device.alloc(48_000)
 
 
 @pytest.mark.device("webgpu")

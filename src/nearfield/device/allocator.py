@@ -39,7 +39,7 @@ class Allocator:
         else:
             address = self._find(size)
             if address < 0 and self._waiting:
-                self._join_all()
+                self.join()
                 address = self._find(size)
             if address < 0:
                 address = self._extend(size)
@@ -80,7 +80,8 @@ class Allocator:
         address, self.end = self.end, self.end + size
         return address
 
-    def _join_all(self) -> None:
+    def join(self) -> None:
+        """Join all free neighbours; those at the very end move `end` down."""
         for size, addresses in self._waiting.items():
             for address in addresses:
                 self._join(address, size)

@@ -104,6 +104,7 @@ class WasmDevice(Device):
             if address < 0 or (self._blocks.end > self._size and not self._grow()):
                 if address >= 0:
                     self._blocks.give(address)
+                    self._blocks.join()  # `end` is where it was, so that smaller blocks are still found
                 raise self._full(room)
             self._bytes += room
             self._count += 1

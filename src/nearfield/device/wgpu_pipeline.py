@@ -69,6 +69,8 @@ class Pipelines:
             stage = {"module": module, "entry_point": "main"}
             return self._gpu.create_compute_pipeline(layout=self._layouts[bindings][1], compute=stage)
         except self._errors as error:
+            if "lost" in str(error):
+                raise  # the device's fault, which the device reports
             said = " ".join(str(error).split())[:400]
             who = f"program: kernel {kernel.name!r}"
             raise FormatError(f"{who}: its WGSL is refused: {said}. Export it again.") from None
