@@ -12,7 +12,7 @@ const directory = mkdtempSync(`${tmpdir()}/nearfield-`);
 execFileSync(python, [`${root}tests/web/runner_samples.py`, directory], { env: { ...process.env, PYTHONPATH: `${root}src` } });
 after(() => rmSync(directory, { recursive: true }));
 const file = (name) => new Uint8Array(readFileSync(`${directory}/${name}`));
-const programs = readdirSync(directory).filter((name) => name.endsWith(".nfp") && !name.startsWith("huge"));
+const programs = readdirSync(directory).filter((name) => name.endsWith(".nfp") && !name.startsWith("large"));
 const N = 4096;
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 

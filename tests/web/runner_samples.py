@@ -153,7 +153,7 @@ def chain(target: str, n: int = N, length: int = 400) -> Program:
     """step: x <- x + length in place, one step each: more dispatches than one submit holds."""
     buffers = (Buffer("x", "float32", (n,), "input"), Buffer("z", "float32", (n,), "output", alias=0))
     size = (n // 64, 1, 1) if target == "webgpu" else (n, 4)
-    steps = (Step(0, (1,), size, 20_000),) * length
+    steps = (Step(0, (1,), size, 30_000),) * length
     entries = (Entry("step", (0,), (1,), 0, length),)
     if target == "webgpu":
         return Program(target, (), buffers, (Kernel("increment", WGSL_INCREMENT, 1),), steps, entries)
@@ -165,7 +165,9 @@ def broken() -> Program:
     """A legal Program whose WGSL does not compile."""
     program = affine("webgpu")
     kernels = (Kernel("axpy", WGSL_BROKEN, 3), *program.kernels[1:])
-    return Program("webgpu", (), program.buffers, kernels, program.steps, program.entries, program.arena, data=program.data)
+    return Program(
+        "webgpu", (), program.buffers, kernels, program.steps, program.entries, program.arena, data=program.data
+    )
 
 
 def image(target: str) -> Program:
@@ -199,7 +201,7 @@ def write(directory: Path) -> None:
     for target in ("wasm", "webgpu"):
         for make in (affine, pair, chain, image):
             (directory / f"{make.__name__}.{target}.nfp").write_bytes(encode(make(target)))
-    (directory / "huge.wasm.nfp").write_bytes(encode(affine("wasm", n=1 << 22, cost=100_000_000)))
+    (directory / "large.wasm.nfp").write_bytes(encode(affine("wasm", n=1 << 18, cost=100_000_000)))
     (directory / "broken.webgpu.nfp").write_bytes(encode(broken()))
     model = {
         "format": "nearfield-model",

@@ -62,6 +62,8 @@ function worker() {
     Atomics.store(words, 8 + 2 * k, seen);
     Atomics.store(words, 9 + 2 * k, letter.serial);
     while (Atomics.load(words, 1) === letter.serial) {
+      // the next job often comes at once, and waking takes long
+      for (let i = 0; i < 5000 && Atomics.load(words, 0) === seen; i++);
       Atomics.wait(words, 0, seen);
       const next = Atomics.load(words, 0);
       if (next === seen || Atomics.load(words, 1) !== letter.serial) continue;

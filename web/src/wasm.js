@@ -12,7 +12,7 @@ import { blockSize, canShare, defaultThreads, makePool, mayBlock } from "./threa
  */
 
 const BASE = 1024; // address 0 is never a buffer
-const COST_OF_STEP = 10_000; // what waking and meeting costs, in operations
+const COST_OF_STEP = 20_000; // what waking and meeting costs, in operations
 const COST_OF_THREAD = 100_000; // fewer operations than this are not worth a thread
 
 // (module (func (result v128) …) with one i8x16.relaxed_swizzle
