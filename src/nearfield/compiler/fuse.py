@@ -52,7 +52,7 @@ class _Fuser:
         self.stored: set[int] = set(self.outputs)
         self.homes: list[set[int]] = [set() for _ in self.lines]
         self.anchors: dict[int, int] = {}
-        self.rows: set[int] = set()
+        self.hot: list[int] = [0 for _ in self.lines]
 
     # -- facts about lines -------------------------------------------------------------------------------------------------
 
@@ -141,23 +141,37 @@ class _Fuser:
             if axes is not None and len(self.homes[i]) <= 2:
                 shape = self.lines[self.lines[i].args[0]].shape
                 if self.row_uses(i, axes, shape):
-                    self.rows.add(i)
                     return False
             return not self.anchor(i)
-        repeated = len(self.homes[i]) > 1 or any(self.repeats(i, user) for user in self.users[i])
-        fed = any(self.family(user) == "contraction" for user in self.users[i])
-        return repeated and weight > (0 if fed else CHEAP)
+        self.hot[i] = max((self.heat(i, user) for user in self.users[i]), default=0)
+        if self.family(i) == "movement" or self.lines[i].op in SPREADING:
+            return False  # its source is stored instead
+        repeated = len(self.homes[i]) > 1 or self.hot[i] > 0
+        return repeated and weight > (0 if self.hot[i] == 2 else CHEAP)
 
-    def repeats(self, i: int, user: int) -> bool:
-        """Whether one element of i is asked for many times by this user."""
+    def heat(self, i: int, user: int) -> int:
+        """How often this user asks for one element of i: 0 once, 1 many times, 2 in the inner loop of a contraction."""
         line = self.lines[user]
-        if self.family(user) == "contraction" or line.op in SPREADING or line.op in HEAVY_OPS or line.op == "unwindow":
-            return True
-        if line.op != "expand" or prod(self.lines[i].shape) == 1:
+        if self.family(user) == "contraction":
+            return 2
+        passed = 0 if user in self.stored else self.hot[user]
+        if line.op in SPREADING or line.op in HEAVY_OPS or line.op == "unwindow":
+            return max(1, passed)
+        if line.op == "expand":
+            axes = tuple(a for a, n in enumerate(line.shape) if self.lines[i].shape[a] != n)
+            last = axes == tuple(range(len(line.shape) - len(axes), len(line.shape)))
+            hoisted = last and self.folds_row(i, axes) and self.covers_rows(user, axes, line.shape)
+            return passed if hoisted else max(1, passed)
+        return passed
+
+    def folds_row(self, i: int, axes: tuple[int, ...]) -> bool:
+        """Whether line i is elementwise work on results of folding these axes."""
+        if i in self.memory:
             return False
-        axes = tuple(a for a, n in enumerate(line.shape) if self.lines[i].shape[a] != n)
-        last = axes == tuple(range(len(line.shape) - len(axes), len(line.shape)))
-        return not (last and self.covers_rows(user, axes, line.shape))  # what is made once a row is hoisted
+        if self.trailing(i) == axes:
+            return True
+        light = self.family(i) == "elementwise" or self.lines[i].op in BIJECTIVE
+        return light and any(self.folds_row(a, axes) for a in self.lines[i].args)
 
     def anchor(self, i: int) -> bool:
         """Inline a contraction or reduction into the one kernel that works on its result elementwise."""
