@@ -2,6 +2,7 @@
 
 from . import random, show
 from .functional import linalg as _linalg
+from .functional.constants import *  # noqa: F403
 from .functional.conversion import *  # noqa: F403
 from .functional.creation import *  # noqa: F403
 from .functional.einsum import *  # noqa: F403
@@ -28,3 +29,4 @@ from .tensor import Tensor
 
 bool, int8, uint8, int32, uint32, int64, float16, float32, float64 = _DTYPES.values()
 trace = _linalg.trace  # the module of this name would hide it
+__array_api_version__ = "2024.12"

@@ -1,4 +1,4 @@
-"""Questions about element types, and the constants."""
+"""Questions about element types: what they hold, and what becomes of them together."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,7 @@ from ..dtype import result_type as promoted
 from ..errors import DTypeError
 from ..tensor import Tensor, dtype_of_number
 
-__all__ = ["can_cast", "e", "finfo", "iinfo", "inf", "isdtype", "nan", "newaxis", "pi", "result_type"]
-
-e, inf, nan, newaxis, pi = math.e, math.inf, math.nan, None, math.pi
+__all__ = ["can_cast", "finfo", "iinfo", "isdtype", "result_type"]
 
 
 @dataclass(frozen=True)
