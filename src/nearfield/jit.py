@@ -4,10 +4,8 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .compiler.build import Built
-from .device import Session
 from .errors import TraceError
 from .functional.conversion import asarray
 from .grad import tape
@@ -17,6 +15,10 @@ from .runtime import compiled, current_device, evaluate, place
 from .tensor import Node, Tensor, leaf
 from .trace import trace
 from .tree import flatten_tree, unflatten_tree
+
+if TYPE_CHECKING:
+    from .compiler.build import Built
+    from .device import Session
 
 __all__ = ["Jit", "jit"]
 
@@ -37,7 +39,7 @@ class _Recording:
     def __init__(self, graph: Graph, captured: list[Node], structure: Any, fixed: list[Any], changed: list[int], names: list[Any]) -> None:
         self.graph, self.captured, self.structure = graph, captured, structure
         self.fixed, self.changed, self.names = fixed, changed, names
-        self.ready: dict[Any, tuple[Built, Session]] = {}
+        self.ready: "dict[Any, tuple[Built, Session]]" = {}
 
 
 def jit(function: Callable[..., Any] | None = None, *, state: Any = None) -> Any:

@@ -8,9 +8,8 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .compiler.build import Built, Target, build
 from .device import Device, Session, Stats, open_async, open_device
 from .device.open import available
 from .dtype import DTYPES, DType
@@ -20,6 +19,9 @@ from .graph.graph import Graph
 from .graph.interpret import interpret
 from .tensor import PENDING, Node, Tensor, leaf, method, set_evaluator
 from .trace import ordered, trace
+
+if TYPE_CHECKING:
+    from .compiler.build import Built, Target
 
 __all__ = ["compiled", "current_device", "devices", "evaluate", "forget_programs", "init", "memory_stats", "synchronize", "target_of", "to_device", "use"]
 
@@ -117,17 +119,21 @@ def memory_stats() -> Stats:
     return Stats(0, 0, 0, 0) if device is _reference else device.stats()
 
 
-def target_of(device: Device) -> Target:
+def target_of(device: Device) -> "Target":
     """What the compiler should know of a device."""
+    from .compiler.build import Target
+
     most = device.limits.get("maxStorageBuffersPerShaderStage", 32)
     return Target(device.name, device.features, min(most, 32) if device.name == "webgpu" else 32)
 
 
-def compiled(graph: Graph, givable: frozenset[int], device: Device) -> tuple[Built, Session]:
+def compiled(graph: Graph, givable: frozenset[int], device: Device) -> "tuple[Built, Session]":
     """The Graph's Program, loaded; built at most once for each structure and device."""
     key = (graph, givable, device)
     found = _state.programs.get(key)
     if found is None:
+        from .compiler.build import build  # when first needed: importing it takes a third of the package's time
+
         built = build(graph, target_of(device), givable)
         found = built, device.load(built.program)
         _state.programs[key] = found
