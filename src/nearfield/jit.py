@@ -2,7 +2,8 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,23 @@ if TYPE_CHECKING:
     from .compiler.build import Built
     from .device import Session
 
-__all__ = ["Jit", "jit"]
+__all__ = ["Jit", "jit", "surroundings", "tracing"]
 
 MOST_SIGNATURES = 64
 
 
 class _Tracing:
     depth = 0
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """While it lasts, compiled functions run as they are written."""
+    _Tracing.depth += 1
+    try:
+        yield
+    finally:
+        _Tracing.depth -= 1
 
 
 class _Recording:
@@ -94,7 +105,7 @@ class Jit:
     def _owners(self, leaves: list[Any]) -> list[Any]:
         """Stateful objects among the arguments, the closure and the globals that the function names."""
         if self.found is None:
-            self.found = _surroundings(self.function) + [x for x in self.extra if _is_stateful(x)]
+            self.found = surroundings(self.function) + [x for x in self.extra if _is_stateful(x)]
         owners = [x for x in leaves if _is_stateful(x)] + self.found
         return list({id(x): x for x in owners}.values())
 
@@ -114,14 +125,13 @@ class Jit:
         stand_ins = [_placeholder(x) if isinstance(x, Tensor) else x for x in leaves]
         held = [{name: _placeholder(t) for name, t in tensors.items()} for tensors in before]
         args, options = unflatten_tree(structure, stand_ins)
-        _Tracing.depth += 1
         try:
             for owner, tensors in zip(owners, held, strict=True):
                 owner.set_state_tensors(tensors)
-            result = self.function(*args, **options)
+            with tracing():
+                result = self.function(*args, **options)
             after = [owner.state_tensors() for owner in owners]
         finally:
-            _Tracing.depth -= 1
             for owner, tensors in zip(owners, before, strict=True):
                 owner.set_state_tensors(tensors)
         return _recorded(result, [x for x in stand_ins if isinstance(x, Tensor)], held, after)
@@ -226,7 +236,7 @@ def _hashable(x: Any) -> Any:
     return x
 
 
-def _surroundings(function: Any) -> list[Any]:
+def surroundings(function: Any) -> list[Any]:
     """Stateful objects in the closure, in the globals it names, and the object it is a method of."""
     function = getattr(function, "__wrapped__", function)
     found: list[Any] = [getattr(function, "__self__", None)]
