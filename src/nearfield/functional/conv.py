@@ -9,6 +9,7 @@ from math import prod
 from ..errors import ShapeError
 from ..shape import check
 from ..tensor import Tensor, apply, call
+from .manipulation import flip
 from .statistics import max as largest
 from .statistics import mean
 from .statistics import sum as total
@@ -145,7 +146,7 @@ def conv_transpose(
     else:
         cut = _pads(who, padding, x.shape[1:-1], w.shape[:rank], hops, gaps)
     pads = tuple((m - 1 - low, m - 1 - high + e) for m, (low, high), e in zip(reach, cut, extra, strict=True))
-    split, parts = _grouped(who, x, call("flip", w, axis=tuple(range(rank))), groups)
+    split, parts = _grouped(who, x, flip(w, axis=tuple(range(rank))), groups)
     y = apply("conv", split, call("astype", parts, x.dtype), stride=(1,) * rank, pad=pads, dilation=gaps, spread=hops)
     return call("reshape", y, (*y.shape[:-2], w.shape[-1]))  # type: ignore[no-any-return]
 
