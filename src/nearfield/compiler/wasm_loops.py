@@ -1,0 +1,358 @@
+"""A kernel as one WebAssembly function: (address of each argument, begin, end) → (), for a part of its range."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from ..scalar import K, walk
+from .kernel import Kernel, cost
+from .wasm import VALUE, spell, spell_lanes
+from .wasm_bytes import OP, get, i32, put, tee
+from .wasm_schedule import Schedule, extent, identity, schedule
+from .wasm_values import REVERSED, Values
+
+__all__ = ["Compiled", "compile_kernel"]
+
+WORTH = 16384  # operations that a piece of the range should hold
+SWAPPED = OP["i8x16.shuffle"] + bytes([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7])
+FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}
+Member = tuple[K, dict[K, int]]  # a reduction and the shifts of one of its copies
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A kernel's function, and the range that steps call it for: 0 … total, cut at multiples of grain."""
+
+    parameters: int
+    body: bytes
+    total: int
+    grain: int
+
+
+def compile_kernel(kernel: Kernel, *, relaxed: bool) -> Compiled:
+    """The function of a kernel."""
+    plan = schedule(kernel, relaxed)
+    loops = Loops(kernel, plan, relaxed)
+    body = loops.written()
+    unit = 1 if plan.ranged or plan.lane is None else 4 * plan.tiles.get(plan.lane, 1)
+    work = max(1, cost(kernel))
+    total = plan.total
+    grain = total if work < 2 * WORTH else -(-WORTH * total // work)
+    return Compiled(len(kernel.arguments) + 2, body, total, max(unit, -(-grain // unit) * unit))
+
+
+class Loops(Values):
+    """The loop nest of one kernel, as its Schedule says."""
+
+    def __init__(self, kernel: Kernel, plan: Schedule, relaxed: bool) -> None:
+        super().__init__(kernel.arguments, relaxed)
+        self.plan = plan
+        self.copies: dict[K, int] = {}  # elements of each tiled axis that are now written side by side
+        inner = {v for v, _ in plan.inner.values()}
+        self.jams = (*([plan.lane] if plan.lane is not None else []), *(a for a in plan.tiles if a is not plan.lane), *inner)
+        roots = [s.value for s in plan.stores]
+        self.count([*roots, *(s.index for s in plan.stores)])
+        self._reduces = [n for n in walk(roots) if n.op == "reduce"]
+        self._inside = {n: [m for m in walk([n.args[0]]) if m.op == "reduce"] for n in self._reduces}
+        self.begin, self.end = len(kernel.arguments), len(kernel.arguments) + 1
+
+    def written(self) -> bytes:
+        """The function's entry in the code section."""
+        plan = self.plan
+        if plan.ranged:
+            self._parts()
+        elif plan.axes and plan.axes[0] is plan.lane and len(plan.axes) == 1:
+            self._along_lane(0, self.begin, self.end)
+        else:
+            self.enter()
+            self._nest(0)
+            scope = self.leave()
+            self.emit(get(self.begin) + get(self.end) + OP["i32.lt_u"] + OP["if"] + scope.code + OP["end"])
+        return self.f.body(bytes(self.chain[0].code))
+
+    # Loops over the grid
+
+    def _loop(self, var: K | None, local: int, step: int, limit: int | bytes, body: Callable[[], None]) -> None:
+        """Run body while the variable, whose local is set, is below the limit; a number as limit is known to be above it."""
+        self.enter(var, local, step)
+        body()
+        scope = self.leave()
+        bound = i32(limit) if isinstance(limit, int) else limit
+        again = get(local) + i32(step) + OP["i32.add"] + tee(local) + bound + OP["i32.lt_s"] + OP["br_if"] + b"\0"
+        code = scope.init + OP["loop"] + scope.code + scope.moves + again + OP["end"]
+        if not isinstance(limit, int):
+            code[:0] = get(local) + bound + OP["i32.lt_s"] + OP["if"]
+            code += OP["end"]
+        self.emit(bytes(code))
+
+    def _counter(self, start: bytes) -> int:
+        local = self.f.local("i32")
+        self.emit(start + put(local))
+        return local
+
+    def _parts(self) -> None:
+        """The range, of which each number stands for one combination of the leading loops."""
+        plan, part = self.plan, self.begin
+        leading = plan.axes[: plan.ranged]
+        plain = len(leading) == 1 and leading[0] not in plan.tiles and leading[0] is not plan.lane
+
+        def body() -> None:
+            if plain:
+                self._nest(1)
+                return
+            places, stride = {}, 1
+            for axis in reversed(leading):
+                n = plan.count(axis)
+                code = get(part)
+                code += i32(stride) + OP["i32.div_u"] if stride > 1 else b""
+                code += i32(n) + OP["i32.rem_u"] if axis is not leading[0] else b""
+                places[axis] = self._counter(code) if len(leading) > 1 else part
+                stride *= n
+            self._part(0, places)
+
+        self._loop(leading[0] if plain else None, part, 1, get(self.end), body)
+
+    def _part(self, level: int, places: dict[K, int]) -> None:
+        """The leading loops' bodies for one number of the range."""
+        plan = self.plan
+        if level == plan.ranged:
+            self._nest(level)
+            return
+        axis = plan.axes[level]
+        place = places[axis]
+        if axis is plan.lane:
+            low = self._counter(get(place) + i32(plan.block) + OP["i32.mul"])
+            end = get(low) + i32(plan.block) + OP["i32.add"]
+            high = self._counter(end + i32(extent(axis)) + end + i32(extent(axis)) + OP["i32.lt_s"] + OP["select"])
+            self._along_lane(level, low, high)
+            return
+        full, rest = divmod(extent(axis), plan.tiles.get(axis, 1))
+        first = self._counter(get(place) + i32(plan.tiles.get(axis, 1)) + OP["i32.mul"]) if axis in plan.tiles else place
+        whole = self._branch(axis, first, plan.tiles.get(axis, 1), lambda: self._part(level + 1, places)) if full else b""
+        if not rest:
+            self.emit(whole)
+            return
+        partial = self._branch(axis, first, rest, lambda: self._part(level + 1, places))
+        if not full:
+            self.emit(partial)
+            return
+        self.emit(get(place) + i32(full) + OP["i32.lt_u"] + OP["if"] + whole + OP["else"] + partial + OP["end"])
+
+    def _branch(self, axis: K, local: int, copies: int, body: Callable[[], None]) -> bytes:
+        """Code for one tile of an axis."""
+        self.enter(axis, local)
+        self.copies[axis] = copies
+        body()
+        del self.copies[axis]
+        return bytes(self.leave().code)
+
+    def _nest(self, level: int) -> None:
+        """The remaining loops, and the stores inside."""
+        plan = self.plan
+        if level == len(plan.axes):
+            self._stores()
+            return
+        axis = plan.axes[level]
+        if axis is plan.lane:
+            self._along_lane(level, self._counter(i32(0)), None)
+            return
+        step = plan.tiles.get(axis, 1)
+        full = extent(axis) // step * step
+        local = self._counter(i32(0))
+        for copies, limit in ((step, full), (extent(axis) - full, extent(axis))):
+            if copies and limit:
+                self.copies[axis] = copies
+                self._loop(axis, local, copies, limit - copies + 1, lambda: self._nest(level + 1))
+        self.copies.pop(axis, None)
+
+    def _along_lane(self, level: int, low: int, high: int | None) -> None:
+        """The lane axis: several vectors at a time, then one, then single elements. `high` is a local, None for the extent."""
+        plan = self.plan
+        lane = plan.lane
+        assert lane is not None
+        n, group = extent(lane), 4 * plan.tiles.get(lane, 1)
+        if plan.padded:
+            passes = [(4, 1)]
+        else:
+            passes = [(group, 1)] if n >= group else []
+            passes += [(4, 4)] if n % group >= 4 else []
+            passes += [(1, 1)] if n % 4 else []
+        for step, _ in passes:
+            self.lane = lane if step > 1 else None
+            self.copies[lane] = max(1, step // 4)
+            reach = 0 if plan.padded else step - 1
+            limit = n - reach if high is None else get(high) + (i32(reach) + OP["i32.sub"] if reach else b"")
+            self._loop(lane, low, step, limit, lambda: self._nest(level + 1))
+        self.lane = None
+        del self.copies[lane]
+
+    def _combinations(self) -> list[dict[K, int]]:
+        """The shifts of all copies that are written side by side."""
+        ranges = [range(0, n * 4, 4) if v is self.plan.lane else range(n) for v, n in self.copies.items()]
+        return [dict(zip(self.copies, shifts, strict=True)) for shifts in product(*ranges)]
+
+    def _stores(self) -> None:
+        for shift in self._combinations():
+            self.shift = shift
+            if len(self.plan.stores) == 1:
+                self._store(0, None)
+                continue
+            held = [self._held(n) for n in range(len(self.plan.stores))]  # all loads come before the first store
+            for n, code in enumerate(held):
+                self._store(n, code)
+        self.shift = {}
+
+    def _held(self, n: int) -> bytes:
+        s = self.plan.stores[n]
+        mode = "v" if self.is_vector(s.index) else "s"
+        local = self.f.local("v128" if mode == "v" else VALUE[s.value.type])
+        self.emit(self.value(s.value, mode) + put(local))
+        return get(local)
+
+    def _store(self, n: int, code: bytes | None) -> None:
+        s = self.plan.stores[n]
+        for term in self._nested(s.index):
+            self.value(term, "s")
+        self.store(s.argument, s.index, code or self.value(s.value, "v" if self.is_vector(s.index) else "s"))
+
+    # Reductions
+
+    def reduce(self, node: K) -> None:
+        """A reduction and its copies (and others over the same variables), in one loop nest where their variables are bound."""
+        home = self.home(node)
+        lane, shift = self.lane, self.shift
+        suspended = self.chain[home + 1 :]
+        del self.chain[home + 1 :]
+        if not self.is_vector(node):
+            self.lane = None
+        members = self._members(node, home)
+        for member, at in members:  # what is reduced before, outside of these loops
+            for before in self._inside[member]:
+                if self.bound(before) and not before.free & set(node.value[1]):  # type: ignore[index]
+                    self.shift = at
+                    self.value(before)
+        Fold(self, node, members).write()
+        self.lane, self.shift = lane, shift
+        self.chain += suspended
+
+    def _members(self, node: K, home: int) -> list[Member]:
+        found: list[Member] = []
+        seen = set()
+        variables = node.value[1]  # type: ignore[index]
+        for other in self._reduces:
+            alike = other.value[1] == variables and other not in self._inside[node] and node not in self._inside[other]  # type: ignore[index]
+            if not alike or not self.bound(other) or self.home(other) != home or (self.lane in other.free) != (self.lane is not None):
+                continue
+            for shift in self._combinations() or [{}]:
+                self.shift = {v: shift.get(v, 0) for v in self.moved(other)}
+                key = self.key(other)
+                if key not in seen and (key, "v" if self.is_vector(other) else "s") not in self._known:
+                    seen.add(key)
+                    found.append((other, dict(self.shift)))
+        return found
+
+
+class Fold:
+    """One loop nest that computes several reductions over the same variables."""
+
+    def __init__(self, loops: Loops, node: K, members: list[Member]) -> None:
+        self.loops = loops
+        self.members = members
+        self.variables: tuple[K, ...] = node.value[1]  # type: ignore[index]
+        self.inner, even = loops.plan.inner[self.variables]
+        self.lanes = even and loops.lane is None
+        self.vector = loops.lane is not None or self.lanes
+        copies = min(-(-4 // len(members)), extent(self.inner) // 4) if self.lanes else 1
+        self.chains = [[self._accumulator(n, self.vector) for _ in range(copies)] for n, _ in members]
+        self.tails = [self._accumulator(n, False) for n, _ in members] if self.lanes and extent(self.inner) % 4 else []
+
+    def _accumulator(self, node: K, vector: bool) -> int:
+        start = identity(node.value[0], node.type)  # type: ignore[index]
+        local = self.loops.f.local("v128" if vector else VALUE[node.type])
+        self.loops.emit(self.loops.value(start, "v" if vector else "s") + put(local))
+        return local
+
+    def write(self) -> None:
+        """The loops, and after them the results."""
+        loops = self.loops
+        home = len(loops.chain) - 1
+        self._around([v for v in self.variables if v is not self.inner])
+        for n, (node, shift) in enumerate(self.members):
+            loops.shift = shift
+            result = self.chains[n][0]
+            for other in self.chains[n][1:]:
+                self._join(node, result, get(other), self.vector)
+            if self.lanes:
+                result = self._across(node, result)
+                if self.tails:
+                    self._join(node, result, get(self.tails[n]), False)
+            loops.set(node, home, get(result))
+
+    def _around(self, outer: Sequence[K]) -> None:
+        if not outer:
+            self._innermost()
+            return
+        loops = self.loops
+        local = loops._counter(i32(0))
+        loops._loop(outer[0], local, 1, extent(outer[0]), lambda: self._around(outer[1:]))
+
+    def _innermost(self) -> None:
+        n = extent(self.inner)
+        if not self.lanes:
+            unroll = min(4, n) if len(self.members) > 1 or n <= 4 else 1
+            local = self._passes(0, n // unroll, unroll, 1, self.chains)
+            self._passes(local, 1, n % unroll, 1, self.chains, n - n % unroll)
+            return
+        copies = len(self.chains[0])
+        self.loops.lane = self.inner
+        local = self._passes(0, n // (4 * copies), copies, 4, self.chains)
+        done = n // (4 * copies) * 4 * copies
+        local = self._passes(local, (n - done) // 4, 1, 4, self.chains, done)
+        self.loops.lane = None
+        self._passes(local, 1, n % 4, 1, [[t] for t in self.tails], n - n % 4)
+
+    def _passes(self, local: int, times: int, copies: int, width: int, chains: list[list[int]], start: int = 0) -> int:
+        """`times` rounds of so many unrolled copies, each of `width` elements; the local that counts is made if it is 0."""
+        loops = self.loops
+        if not times or not copies:
+            return local
+        local = local or loops._counter(i32(0))
+        step = width * copies
+
+        def body() -> None:
+            for c in range(copies):
+                for n, (node, shift) in enumerate(self.members):
+                    loops.shift = {**shift, self.inner: c * width}
+                    self._add(node, chains[n][c % len(chains[n])])
+
+        loops._loop(self.inner, local, step, start + (times - 1) * step + 1, body)
+        return local
+
+    def _add(self, node: K, accumulator: int) -> None:
+        loops, body = self.loops, node.args[0]
+        vector = loops.lane is not None
+        mode = "v" if vector else "s"
+        if vector and loops.relaxed and node.value[0] == "sum" and body.op == "mul" and body.type == "float32" and loops._counts[body] < 2:  # type: ignore[index]
+            a, b = (loops.value(x, "v") for x in body.args)
+            loops.emit(a + b + get(accumulator) + OP["f32x4.relaxed_madd"] + put(accumulator))
+            return
+        self._join(node, accumulator, loops.value(body, mode), vector)
+
+    def _join(self, node: K, accumulator: int, value: bytes, vector: bool) -> None:
+        args = [get(accumulator), value]
+        op, f = FOLD[node.value[0]], self.loops.f  # type: ignore[index]
+        kind = "int32" if node.type == "index" else node.type
+        code = spell_lanes(f, op, [kind, kind], kind, args) if vector else spell(f, op, kind, args)
+        self.loops.emit(code + put(accumulator))
+
+    def _across(self, node: K, vector: int) -> int:
+        """The four lanes folded into one."""
+        loops = self.loops
+        for order in (SWAPPED, REVERSED):
+            self._join(node, vector, get(vector) + get(vector) + order, True)
+        local = loops.f.local(VALUE[node.type])
+        take = OP["f32x4.extract_lane" if node.type == "float32" else "i32x4.extract_lane"] + b"\0"
+        truth = i32(1) + OP["i32.and"] if node.type == "bool" else b""
+        loops.emit(get(vector) + take + truth + put(local))
+        return local
+

@@ -1,0 +1,106 @@
+"""The WebAssembly module of a Program: its kernels, and for each entry a function that runs the steps (docs/spec/program.md, 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .kernel import Kernel
+from .wasm_bytes import OP, Function, get, i32, i64, memarg, module, put, tee, uleb
+from .wasm_loops import Compiled, compile_kernel
+
+__all__ = ["Module", "assemble"]
+
+SPINS = 2000  # looks at the generation before a thread goes to sleep: some microseconds
+HEADER = 4  # words in front of the addresses
+BARRIER, BOUND = 0, 1  # numbers of the two functions that all modules have
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """What `assemble` makes.
+
+    bytes        the module
+    memory_flag  position in it of the flags byte of the memory's limits
+    names        of each kernel's function
+    sizes        of each step: [total, grain]
+    """
+
+    bytes: bytes
+    memory_flag: int
+    names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+
+def assemble(
+    kernels: Sequence[Kernel], steps: Sequence[tuple[int, tuple[int, ...]]], entries: Sequence[tuple[str, int, int]], *, relaxed: bool
+) -> Module:
+    """The module of some kernels, steps (kernel, buffers) and entries (name, first step, end step).
+
+    relaxed  use relaxed SIMD (the Program then needs the feature "relaxed-simd")
+    """
+    numbers: dict[Kernel, int] = {}
+    for kernel in kernels:
+        numbers.setdefault(kernel, len(numbers))
+    compiled = [compile_kernel(kernel, relaxed=relaxed) for kernel in numbers]
+    names = [f"k{n}_{_word(kernel.name)}" for kernel, n in numbers.items()]
+    functions = [("", 3, 0, _barrier()), ("", 4, 1, _bound())]
+    functions += [(name, c.parameters, 0, c.body) for name, c in zip(names, compiled, strict=True)]
+    calls = [(numbers[kernels[kernel]], buffers) for kernel, buffers in steps]
+    for name, start, stop in entries:
+        functions.append((f"run_{name}", 3, 0, _run(calls[start:stop], compiled)))
+    data, flag = module(functions)
+    sizes = tuple((compiled[n].total, compiled[n].grain) for n, _ in calls)
+    return Module(data, flag, tuple(names[numbers[kernel]] for kernel in kernels), sizes)
+
+
+def _word(name: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in name)[:60]
+
+
+def _bound() -> bytes:
+    """(thread, threads, total, grain) → where the thread's piece begins, which is where the one before ends."""
+    f = Function(4)
+    thread, threads, total, grain = map(get, range(4))
+    at = f.local("i32")
+    pieces = total + grain + OP["i32.add"] + i32(1) + OP["i32.sub"] + grain + OP["i32.div_u"]
+    # rounded up, so that a single piece is thread 0's, which is surely awake
+    share = pieces + thread + OP["i32.mul"] + threads + OP["i32.add"] + i32(1) + OP["i32.sub"] + threads + OP["i32.div_u"]
+    least = tee(at) + total + get(at) + total + OP["i32.lt_u"] + OP["select"]
+    return f.body(share + grain + OP["i32.mul"] + least)
+
+
+def _barrier() -> bytes:
+    """(args, thread, threads): return when all threads have come here."""
+    f = Function(3)
+    args, thread, threads = map(get, range(3))
+    old, left = f.local("i32"), f.local("i32")
+    word = memarg(0, 2)
+    generation = args + OP["i32.atomic.load"] + memarg(4, 2)
+    alone = threads + i32(2) + OP["i32.lt_u"] + OP["if"] + OP["return"] + OP["end"]
+    last = args + i32(1) + OP["i32.atomic.rmw.add"] + word + i32(1) + OP["i32.add"] + threads + OP["i32.eq"] + OP["if"]
+    reset = args + i32(0) + OP["i32.atomic.store"] + word + args + i32(1) + OP["i32.atomic.rmw.add"] + memarg(4, 2) + OP["drop"]
+    notify = args + i32(-1) + OP["memory.atomic.notify"] + memarg(4, 2) + OP["drop"] + OP["return"] + OP["end"]
+    changed = generation + get(old) + OP["i32.ne"] + OP["if"] + OP["return"] + OP["end"]
+    fewer = get(left) + i32(1) + OP["i32.sub"] + tee(left) + OP["br_if"] + b"\0" + OP["end"]
+    spin = i32(SPINS) + put(left) + OP["loop"] + changed + fewer
+    may_block = thread + args + OP["i32.load"] + memarg(8, 2) + OP["i32.or"] + OP["if"]
+    wait = args + get(old) + i64(-1) + OP["memory.atomic.wait32"] + memarg(4, 2) + OP["drop"]
+    sleep = OP["loop"] + may_block + wait + OP["end"] + generation + get(old) + OP["i32.eq"] + OP["br_if"] + b"\0" + OP["end"]
+    return f.body(alone + generation + put(old) + last + reset + notify + spin + sleep)
+
+
+def _run(calls: Sequence[tuple[int, tuple[int, ...]]], compiled: Sequence[Compiled]) -> bytes:
+    """(args, thread, threads): this thread's piece of each step, and a barrier after each."""
+    f = Function(3)
+    args, thread, threads = map(get, range(3))
+    begin, end = f.local("i32"), f.local("i32")
+    code = bytearray()
+    for n, buffers in calls:
+        size = i32(compiled[n].total) + i32(compiled[n].grain) + OP["call"] + uleb(BOUND)
+        code += thread + threads + size + put(begin)
+        code += thread + i32(1) + OP["i32.add"] + threads + size + put(end)
+        code += get(begin) + get(end) + OP["i32.lt_u"] + OP["if"]
+        for b in buffers:
+            code += args + OP["i32.load"] + memarg(4 * (HEADER + b), 2)
+        code += get(begin) + get(end) + OP["call"] + uleb(2 + n) + OP["end"]
+        code += args + thread + threads + OP["call"] + uleb(BARRIER)
+    return f.body(bytes(code))

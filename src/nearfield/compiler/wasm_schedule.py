@@ -1,0 +1,286 @@
+"""Which loops a kernel gets: axes that run together become one, and the rest is said by a Schedule."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import inf
+
+from .. import scalar as k
+from ..index import linear
+from ..scalar import K, walk
+from .kernel import Kernel, Store, vary
+
+__all__ = ["Schedule", "extent", "identity", "loads_of", "reduces_of", "schedule", "simplified"]
+
+PIECES = 64  # a range has about this many parts, if it can
+ACCUMULATORS = {True: 12, False: 10}  # that V8 keeps in registers, with relaxed SIMD or without
+WIDE = ("float64", "int64")
+
+
+def extent(v: K) -> int:
+    """How often a loop variable runs."""
+    return int(v.value[1])  # type: ignore[index]
+
+
+def identity(kind: str, type: str) -> K:
+    """What a reduction over nothing gives."""
+    if kind in ("sum", "prod"):
+        return k.const(kind == "prod", type)
+    low, high = {
+        "int32": (-(2**31), 2**31 - 1), "index": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1), "bool": (0, 1),
+    }.get(type, (-inf, inf))  # fmt: skip
+    return k.const(high if kind == "min" else low, type)
+
+
+@dataclass
+class Schedule:
+    """How a kernel runs.
+
+    axes    the loops over the grid, outermost first
+    stores  what is done inside
+    lane    the axis of which four elements are computed at a time, or None
+    tiles   axes of which several elements (of the lane: groups of four) are computed together, sharing loads
+    ranged  the first so many loops make up the range that threads share
+    block   elements of the lane axis in a part of the range, if it is one of these loops
+    padded  the last group may reach beyond the end: all that is touched there is room that buffers keep for it
+    inner   for each reduction's variables: the innermost loop, and whether its elements may be lanes
+    """
+
+    axes: tuple[K, ...]
+    stores: tuple[Store, ...]
+    lane: K | None = None
+    tiles: dict[K, int] = field(default_factory=dict)
+    ranged: int = 0
+    block: int = 0
+    padded: bool = False
+    inner: dict[tuple[K, ...], tuple[K, bool]] = field(default_factory=dict)
+
+    def count(self, axis: K) -> int:
+        """How many tiles an axis has."""
+        size = self.block if axis is self.lane else self.tiles.get(axis, 1)
+        return -(-extent(axis) // size)
+
+    @property
+    def total(self) -> int:
+        """The length of the range."""
+        if not self.ranged:
+            return extent(self.axes[0]) if self.axes else 1
+        total = 1
+        for axis in self.axes[: self.ranged]:
+            total *= self.count(axis)
+        return total
+
+
+def loads_of(roots: Iterable[K]) -> list[K]:
+    """All loads in some expressions."""
+    return [n for n in walk(list(roots)) if n.op == "load"]
+
+
+def reduces_of(roots: Iterable[K]) -> list[K]:
+    """All reductions in some expressions, inner ones first."""
+    return [n for n in walk(list(roots)) if n.op == "reduce"]
+
+
+# Axes that run together
+
+
+def _forms(roots: list[K]) -> list[dict[K, int]]:
+    """How each index expression depends on the variables that stand in it alone."""
+    forms: list[dict[K, int]] = []
+    for node in walk(roots):
+        if node.op == "linear":
+            forms.append({t: c for t, c in linear(node)[1].items() if t.op == "var"})
+        else:
+            forms += [{a: 1} for a in node.args if a.op == "var"]
+    return forms + [{r: 1} for r in roots if r.op == "var"]
+
+
+def _merge(variables: tuple[K, ...], forms: list[dict[K, int]], table: dict[K, K]) -> tuple[K, ...]:
+    """Neighbours (i, j) of which only i n + j is ever used become one; the table says what takes whose place."""
+    zero = k.const(0, "index")
+    out: list[K] = []
+    for j in variables:
+        if extent(j) == 1:
+            table[j] = zero
+            continue
+        i = out[-1] if out else None
+        if i is not None and all(form.get(i, 0) == extent(j) * form.get(j, 0) for form in forms):
+            both = k.var(f"{i.value[0]}{j.value[0]}", extent(i) * extent(j))  # type: ignore[index]
+            table[i], table[j] = zero, both
+            for form in forms:
+                if j in form:
+                    form[both] = form[j]
+            out[-1] = both
+        else:
+            out.append(j)
+    return tuple(out)
+
+
+def _resolved(table: dict[K, K]) -> dict[K, K]:
+    def last(x: K) -> K:
+        while x in table:
+            x = table[x]
+        return x
+
+    return {v: last(x) for v, x in table.items()}
+
+
+def simplified(kernel: Kernel) -> tuple[tuple[K, ...], tuple[Store, ...]]:
+    """The kernel's axes and stores with as few loops as possible; reductions over nothing are constants."""
+    roots = [r for s in kernel.stores for r in (s.index, s.value)]
+    reduces = reduces_of(roots)
+    tuples = {n.value[1] for n in reduces}  # type: ignore[index]
+    if len(kernel.axes) < 2 and 1 not in kernel.extents and all(len(t) == 1 and extent(t[0]) > 1 for t in tuples):
+        return kernel.axes, kernel.stores
+    forms = _forms(roots)
+    table: dict[K, K] = {}
+    axes = _merge(kernel.axes, forms, table)
+    seen: set[K] = set()
+    fewer: dict[tuple[K, ...], tuple[K, ...]] = {}
+    for variables in sorted(tuples, key=str):
+        alone = not seen & set(variables)
+        fewer[variables] = _merge(variables, forms, table) if alone else variables
+        seen |= set(variables)
+    if not table and all(extent(v) for t in tuples for v in t):
+        return kernel.axes, kernel.stores
+    return axes, tuple(Store(s.argument, _replaced(s.index, table, fewer), _replaced(s.value, table, fewer)) for s in kernel.stores)
+
+
+def _replaced(root: K, table: dict[K, K], fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
+    """`substitute`, with fewer variables in reductions."""
+    done = _resolved(table)
+    for node in walk([root]):
+        if node in done:
+            continue
+        args = tuple(done[a] for a in node.args)
+        if node.op != "reduce":
+            done[node] = k.rebuild(node, args)
+            continue
+        done[node] = _shorter(node, args[0], fewer)
+    return done[root]
+
+
+def _shorter(node: K, body: K, fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
+    kind, variables = node.value  # type: ignore[misc]
+    if 0 in map(extent, variables):
+        return identity(kind, node.type)
+    left = fewer[variables]
+    return k.reduce(kind, left, body) if left else body
+
+
+# What to vectorise and tile
+
+
+def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
+    """The loops for a kernel."""
+    axes, stores = simplified(kernel)
+    plan = Schedule(axes, stores)
+    values = [s.value for s in stores]
+    nodes = walk([*values, *(s.index for s in stores)])
+    simd = not any(n.type in WIDE for n in nodes) and not any(t.name in WIDE for t in kernel.arguments)
+    reduces = [n for n in nodes if n.op == "reduce"]
+    for node in reduces:
+        variables = node.value[1]  # type: ignore[index]
+        plan.inner[variables] = _innermost(variables, [n for n in reduces if n.value[1] == variables], simd)  # type: ignore[index]
+    if simd and axes and extent(axes[-1]) >= 4:
+        _choose_lane(plan, reduces)
+    if simd:
+        _choose_tiles(plan, reduces, relaxed)
+    plan.padded = plan.lane is not None and len(axes) == 1 and not reduces and _is_padded(plan.lane, nodes, stores)
+    _choose_range(plan)
+    return plan
+
+
+def _innermost(variables: tuple[K, ...], reduces: list[K], simd: bool) -> tuple[K, bool]:
+    """The variable along which most loads are contiguous, and whether no load is worse than that."""
+    loads = loads_of(n.args[0] for n in reduces)
+    best, most = variables[-1], -1
+    for v in variables:
+        steps = [_lane_step(x, v) for x in loads]
+        if extent(v) >= 8 and simd and all(s in (0, 1) for s in steps) and sum(map(bool, steps)) >= max(most, 0):
+            best, most = v, sum(map(bool, steps))
+    return best, most >= 0
+
+
+def _lane_step(load: K, v: K) -> int | None:
+    """How far apart the elements of neighbouring lanes are; None where that differs, or a mask does."""
+    if len(load.args) == 2 and v in load.args[1].free:
+        return None
+    return vary(load.args[0], v)
+
+
+def _choose_lane(plan: Schedule, reduces: list[K]) -> None:
+    """The last axis, unless reductions would gather along it and need not along their own."""
+    last = plan.axes[-1]
+    if any(vary(s.index, last) != 1 for s in plan.stores):
+        return
+    for node in reduces:
+        if last not in node.free:
+            continue
+        steps = [vary(x.args[0], last) for x in loads_of(node.args) if last in x.free]
+        if any(s not in (0, 1) for s in steps) and plan.inner[node.value[1]][1]:  # type: ignore[index]
+            return
+    plan.lane = last
+
+
+def _choose_tiles(plan: Schedule, reduces: list[K], relaxed: bool) -> None:
+    """Rows and columns that share loads, as many as accumulators fit into registers."""
+    lane = plan.lane
+    if not plan.axes:
+        return
+    mine = [n for n in reduces if (lane or plan.axes[-1]) in n.free]
+    room = ACCUMULATORS[relaxed] // max(1, len(mine))
+    if not mine or (lane is None and not all(plan.inner[n.value[1]][1] for n in mine)):  # type: ignore[index]
+        return
+    loads = loads_of(n.args[0] for n in mine)
+    if lane is None:
+        _choose_columns(plan, loads)
+        return
+    row = _row_axis(plan, loads, lane)
+    vectors = extent(lane) // 4
+    if row is None:
+        plan.tiles[lane] = min(4, room, vectors)
+        return
+    plan.tiles[lane] = min(2, vectors)
+    plan.tiles[row] = max(1, min(extent(row), room // plan.tiles[lane]))
+
+
+def _row_axis(plan: Schedule, loads: list[K], lane: K) -> K | None:
+    """The axis whose elements share the vectors that are loaded."""
+    best: K | None = None
+    for axis in plan.axes:
+        shares = any(lane in x.free and axis not in x.free for x in loads) and any(axis in x.free for x in loads)
+        if axis is not lane and shares and (best is None or extent(axis) >= min(extent(best), 6)):
+            best = axis
+    return best
+
+
+def _choose_columns(plan: Schedule, loads: list[K]) -> None:
+    """Lanes run along the sum: up to three by three rows and columns share what they load."""
+    sharing = [a for a in plan.axes if any(a not in x.free for x in loads) and any(a in x.free for x in loads)]
+    for axis in sharing[-2:]:
+        plan.tiles[axis] = min(3 if len(sharing) > 1 else 4, extent(axis))
+
+
+def _is_padded(lane: K, nodes: list[K], stores: tuple[Store, ...]) -> bool:
+    """Whether every access is to the very element that the lane counts (or the same for all lanes)."""
+    places = [n.args[0] for n in nodes if n.op == "load"] + [s.index for s in stores]
+    return all(p is lane or lane not in p.free for p in places)
+
+
+def _choose_range(plan: Schedule) -> None:
+    """The leading loops, until there are enough parts to share."""
+    pieces = 1
+    if len(plan.axes) == 1 and plan.axes[0] is plan.lane:
+        return
+    for n, axis in enumerate(plan.axes):
+        if axis is plan.lane:
+            group = 4 * plan.tiles.get(axis, 1)
+            wanted = -(-PIECES // pieces)
+            plan.block = max(-(-extent(axis) // wanted // group) * group, 16 * group)
+        plan.ranged = n + 1
+        pieces *= plan.count(axis)
+        if pieces >= PIECES:
+            break
+    if plan.ranged and plan.axes[plan.ranged - 1] is plan.lane and plan.count(plan.lane) == 1:
+        plan.ranged -= 1  # one block: an ordinary loop
+

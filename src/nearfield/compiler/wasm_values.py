@@ -1,0 +1,471 @@
+"""Values: K expressions as WebAssembly code inside a nest of loops.
+
+Each expression is computed in the outermost loop that binds all its variables, at most once there, and kept in a local unless
+it is used just once on the spot. Addresses are split by loop in the same way and walk along with the loops as pointers,
+so that inner loops load and store with constant offsets.
+
+One loop variable may be the *lane*: four of its values are computed at a time, and what depends on it is a vector. Others
+may be *shifted*: unrolled copies of a loop's body differ in a small constant that is added to the variable.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from struct import pack
+from typing import Any
+
+from ..dtype import DType
+from ..index import linear
+from ..scalar import K, walk
+from .kernel import vary
+from .wasm import VALUE, kind_of, one_by_one, spell, spell_lanes
+from .wasm_bytes import OP, Function, get, i32, i64, memarg, put, tee, v128
+from .wasm_storage import load_lanes, load_scalar, pick_lanes, store_lanes, store_scalar
+
+__all__ = ["Scope", "Values", "extent"]
+
+Key = Any  # an expression, or a tuple of it and the shifts of its variables
+IOTA = v128(pack("<4i", 0, 1, 2, 3))
+REVERSED = OP["i8x16.shuffle"] + bytes([12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3])
+CONSTANT = {"float32": b"\x43", "float64": b"\x44"}
+SPLAT = {"float32": OP["f32x4.splat"], "bool": OP["i32x4.splat"] + OP["i32x4.neg"]}
+
+
+def extent(v: K) -> int:
+    """How often a loop variable runs."""
+    return int(v.value[1])  # type: ignore[index]
+
+
+@dataclass(slots=True)
+class Scope:
+    """A loop's body (or a branch) being written.
+
+    local  holds the variable; step is how much it grows each time round, 0 where that is not a loop
+    init   goes in front of the loop, moves to the end of its body
+    """
+
+    var: K | None = None
+    local: int = 0
+    step: int = 0
+    code: bytearray = field(default_factory=bytearray)
+    init: bytearray = field(default_factory=bytearray)
+    moves: bytearray = field(default_factory=bytearray)
+    slots: list[Key] = field(default_factory=list)
+
+
+class Values:
+    """The code of expressions, written into the scopes of one function."""
+
+    def __init__(self, arguments: Sequence[DType], relaxed: bool) -> None:
+        self.arguments = arguments
+        self.relaxed = relaxed
+        self.f = Function(len(arguments) + 2)
+        self.chain = [Scope()]
+        self.lane: K | None = None
+        self.shift: dict[K, int] = {}
+        self.jams: tuple[K, ...] = ()  # the variables that may be shifted
+        self._depth: dict[K, int] = {}
+        self._known: dict[Key, bytes] = {}
+        self._counts: dict[K, int] = {}
+        self._moved: dict[K, tuple[K, ...]] = {}
+        self._linear: dict[K, tuple[int, list[tuple[K, int]]]] = {}
+
+    # Scopes
+
+    def enter(self, var: K | None = None, local: int = 0, step: int = 0) -> Scope:
+        """Open a scope inside the innermost."""
+        scope = Scope(var, local, step)
+        if var is not None:
+            self._depth[var] = len(self.chain)
+        self.chain.append(scope)
+        return scope
+
+    def leave(self) -> Scope:
+        """Close the innermost scope and forget what was computed there; its code is the caller's to place."""
+        scope = self.chain.pop()
+        for slot in scope.slots:
+            self._known.pop(slot, None)
+        if scope.var is not None:
+            del self._depth[scope.var]
+        return scope
+
+    def home(self, node: K) -> int:
+        """The number of the outermost scope that binds all the variables of an expression."""
+        return max(map(self._depth.__getitem__, node.free), default=0)
+
+    def bound(self, node: K) -> bool:
+        """Whether all variables of an expression are bound here."""
+        return all(v in self._depth for v in node.free)
+
+    def emit(self, code: bytes) -> None:
+        """Append code to the innermost scope."""
+        self.chain[-1].code += code
+
+    # Expressions
+
+    def count(self, roots: list[K]) -> None:
+        """Note how often each expression is used, for those that will be asked for."""
+        counts = self._counts
+        for node in walk(roots):
+            moved = self.moved(node)
+            for a in node.args:
+                # copies of the user that differ in a shift share what does not depend on it
+                same = self.moved(a) == moved or node.op == "reduce"
+                counts[a] = counts.get(a, 0) + (1 if same else 2)
+
+    def moved(self, node: K) -> tuple[K, ...]:
+        """Those of the shiftable variables that an expression depends on."""
+        found = self._moved.get(node)
+        if found is None:
+            found = self._moved[node] = tuple(v for v in self.jams if v in node.free)
+        return found
+
+    def key(self, node: K) -> Key:
+        """What tells the copies of an expression apart."""
+        moved = self.moved(node)
+        return (node, *[self.shift.get(v, 0) for v in moved]) if moved else node
+
+    def is_vector(self, node: K) -> bool:
+        """Whether an expression differs from lane to lane."""
+        return self.lane in node.free
+
+    def value(self, root: K, mode: str = "") -> bytes:
+        """Code that pushes an expression's value: mode "s" for a single value, "v" for four lanes, "" as it is."""
+        mode = mode or ("v" if self.lane in root.free else "s")
+        known, key = self._known, self.key
+        stack = [(root, mode)]
+        while stack:
+            node, mode = stack[-1]
+            if (key(node), mode) in known:
+                stack.pop()
+                continue
+            missing = [(a, m) for a, m in self._operands(node, mode) if (key(a), m) not in known]
+            if missing:
+                stack.extend(reversed(missing))
+            else:
+                stack.pop()
+                self._define(node, mode)
+        return known[key(root), mode]
+
+    def hold(self, node: K) -> bytes:
+        """As `value`, computed at once."""
+        code = self.value(node)
+        local = self.f.local("v128" if self.is_vector(node) else VALUE[node.type])
+        self.emit(code + put(local))
+        return get(local)
+
+    def store(self, argument: int, index: K, value: bytes) -> None:
+        """argument[index] = value, for one element or four."""
+        dtype = self.arguments[argument].name
+        place = store_lanes if self.is_vector(index) else store_scalar
+        address, offset = self.address(argument, index)
+        self.emit(place(self.f, dtype, address, offset, value))
+
+    def set(self, node: K, scope: int, code: bytes) -> None:
+        """From now on `code` pushes the value of an expression (a reduction, kept in a local of an outer scope)."""
+        slot = (self.key(node), "v" if self.is_vector(node) else "s")
+        self._known[slot] = code
+        self.chain[scope].slots.append(slot)
+
+    def reduce(self, node: K) -> None:
+        """Write the loops of a reduction and `set` its value."""
+        raise NotImplementedError
+
+    def _terms(self, index: K) -> tuple[int, list[tuple[K, int]]]:
+        found = self._linear.get(index)
+        if found is None:
+            constant, terms = linear(index)
+            found = self._linear[index] = (constant, list(terms.items()))
+        return found
+
+    def fused(self, node: K, mode: str) -> tuple[K, K, K] | None:
+        """(a, b, c) if an expression is computed as a fused a b + c."""
+        if node.op != "add" or not self.relaxed or mode != "v" or node.type != "float32":
+            return None
+        for product, other in (node.args, node.args[::-1]):
+            if product.op == "mul" and self.is_vector(product) and self._counts.get(product, 1) < 2:
+                return (*product.args, other)  # type: ignore[return-value]
+        return None
+
+    def _operands(self, node: K, mode: str) -> Iterable[tuple[K, str]]:
+        """What must be known before an expression can be written."""
+        op = node.op
+        if op == "const":
+            return ()
+        if mode == "v" and self.lane not in node.free:
+            return () if self._splatted(node) else ((node, "s"),)
+        if op in ("var", "reduce"):
+            return ()
+        if op == "load":
+            return self._load_operands(node, mode)
+        if op == "linear":
+            return [(t, "v" if self.lane in t.free else "s") for t, _ in self._terms(node)[1] if t.op != "var"]
+        if mode == "s":
+            return [(a, "s") for a in node.args]
+        fused = self.fused(node, mode)
+        if fused:
+            return [(a, "v") for a in fused]
+        if op in ("shl", "shr") and not self.is_vector(node.args[1]):
+            return ((node.args[0], "v"), (node.args[1], "s"))
+        return [(a, "v") for a in node.args]
+
+    def _splatted(self, node: K) -> bool:
+        """Whether an expression is loaded straight into all lanes."""
+        if node.op != "load" or len(node.args) == 2 or (self.key(node), "s") in self._known:
+            return False
+        return self._stored(node) in ("float32", "int32", "uint32") and not self._nested(node.args[0])
+
+    def _stored(self, load: K) -> str:
+        return self.arguments[load.value].name  # type: ignore[call-overload,no-any-return]
+
+    def _nested(self, index: K) -> list[K]:
+        return [t for t, _ in self._terms(index)[1] if t.op != "var"]
+
+    def _define(self, node: K, mode: str) -> None:
+        if node.op == "reduce" and (mode == "s" or self.is_vector(node)):
+            self.reduce(node)
+            return
+        code = self._spelled(node, mode)
+        home = self.home(node)
+        slot = (self.key(node), mode)
+        scope = self.chain[home]
+        scope.slots.append(slot)
+        plain = node.op == "var" and mode == "s" and not self.shift.get(node)
+        once = scope is self.chain[-1] and self._counts.get(node, 1) < 2 and node.type != "index"
+        if not (plain or once or (node.op == "const" and mode == "s")):
+            local = self.f.local("v128" if mode == "v" else VALUE[node.type])
+            scope.code += code + put(local)
+            code = get(local)
+        self._known[slot] = code
+
+    def _spelled(self, node: K, mode: str) -> bytes:
+        op = node.op
+        vector = self.lane in node.free
+        if op == "const":
+            return _constant(node, mode)
+        if mode == "v" and not vector:
+            if self._splatted(node):
+                address, offset = self.address(node.value, node.args[0])  # type: ignore[arg-type]
+                return address + OP["v128.load32_splat"] + _offset(offset)
+            return self.known(node, "s") + SPLAT.get(node.type, OP["i32x4.splat"])
+        if op in ("var", "linear"):
+            return self._index_lanes(node) if vector else self._sum(node)
+        if op == "load":
+            return self._load_vector(node) if vector else self._load_single(node)
+        types = [a.type for a in node.args]
+        if mode == "s":
+            return spell(self.f, op, kind_of(op, types, node.type), [self.known(a, "s") for a in node.args])
+        fused = self.fused(node, mode)
+        if fused:
+            return b"".join(self.known(a, "v") for a in fused) + OP["f32x4.relaxed_madd"]
+        args = [self.known(a, m) for a, m in self._operands(node, mode)]
+        if op in ("shl", "shr") and self.is_vector(node.args[1]):
+            return one_by_one(self.f, op, types, node.type, args)
+        return spell_lanes(self.f, op, types, node.type, args)
+
+    def known(self, node: K, mode: str) -> bytes:
+        """Code that pushes an expression that has been written already."""
+        return self._known[self.key(node), mode]
+
+    # Indices and addresses
+
+    def _single(self, v: K) -> bytes:
+        if extent(v) == 1:
+            return i32(0)
+        shift = self.shift.get(v, 0)
+        code = get(self.chain[self._depth[v]].local)
+        return code + i32(shift) + OP["i32.add"] if shift else code
+
+    def _sum(self, node: K) -> bytes:
+        """A linear expression of the variables at lane 0; terms that differ from lane to lane are left out."""
+        constant, terms = self._terms(node)
+        code, started = b"", False
+        for t, c in terms:
+            if t.op == "var":
+                part = self._single(t)
+            elif self.is_vector(t):
+                continue
+            else:
+                part = self.known(t, "s")
+            part += i32(c) + OP["i32.mul"] if c != 1 else b""
+            code += part + OP["i32.add"] if started else part
+            started = True
+        if not started:
+            return i32(constant)
+        return code + i32(constant) + OP["i32.add"] if constant else code
+
+    def _index_lanes(self, node: K) -> bytes:
+        code = self._sum(node) + OP["i32x4.splat"]
+        for t, c in self._terms(node)[1]:
+            if t is self.lane:
+                code += v128(pack("<4i", *(c * n for n in range(4)))) + OP["i32x4.add"]
+            elif self.is_vector(t):
+                scale = v128(pack("<i", c)) + OP["i32x4.mul"] if c != 1 else b""
+                code += self.known(t, "v") + scale + OP["i32x4.add"]
+        return code
+
+    def address(self, argument: int, index: K, more: int = 0) -> tuple[bytes, int]:
+        """Code for the address of element index + more (at lane 0), and a constant to add to it."""
+        constant, terms = self._terms(index)
+        # the base must itself be an address (adding an offset does not wrap around): not before the argument
+        bias = constant if constant < 0 or any(c < 0 or t.low < 0 for t, c in terms) else 0
+        offset = constant - bias + more
+        rest: list[tuple[K, int, Key]] = []
+        for t, c in terms:
+            if t.op != "var":
+                rest.append((t, c, self.key(t)))
+            elif extent(t) > 1:
+                offset += c * self.shift.get(t, 0)
+                rest.append((t, c, t))
+        if offset < 0:  # below the base, where an unsigned offset cannot reach
+            bias, offset = bias + offset, 0
+        return self._pointer(argument, bias, rest), offset * self.arguments[argument].itemsize
+
+    def _pointer(self, argument: int, bias: int, terms: list[tuple[K, int, Key]]) -> bytes:
+        slot = ("address", argument, bias, tuple((key, c) for _, c, key in terms))
+        found = self._known.get(slot)
+        if found is not None:
+            return found
+        size = self.arguments[argument].itemsize
+        if not terms:
+            return self._base(slot, argument, bias * size)
+        depths = [self.home(t) for t, _, _ in terms]
+        deep = max(depths)
+        here = [term for term, d in zip(terms, depths, strict=True) if d == deep]
+        code = self._pointer(argument, bias, [term for term, d in zip(terms, depths, strict=True) if d < deep])
+        scope = self.chain[deep]
+        local = self.f.local("i32")
+        if scope.step and len(here) == 1 and here[0][0] is scope.var:
+            pace = here[0][1] * size
+            scope.init += code + get(scope.local) + i32(pace) + OP["i32.mul"] + OP["i32.add"] + put(local)
+            scope.moves += get(local) + i32(pace * scope.step) + OP["i32.add"] + put(local)
+        else:
+            for t, c, _ in here:
+                part = get(self.chain[self._depth[t]].local) if t.op == "var" else self.known(t, "s")
+                code += part + i32(c * size) + OP["i32.mul"] + OP["i32.add"]
+            scope.code += code + put(local)
+        scope.slots.append(slot)
+        self._known[slot] = get(local)
+        return get(local)
+
+    def _base(self, slot: Key, argument: int, bias: int) -> bytes:
+        code = get(argument)
+        if bias:
+            local = self.f.local("i32")
+            self.chain[0].code += code + i32(bias) + OP["i32.add"] + put(local)
+            code = get(local)
+        self.chain[0].slots.append(slot)
+        self._known[slot] = code
+        return code
+
+    # Loads
+
+    def _plan(self, node: K) -> str:
+        """How a vector load reaches its four elements: "near" neighbours, "far" at a constant distance, or "gather"."""
+        index, *mask = node.args
+        if self.lane is None or any(self.is_vector(t) for t in self._nested(index)):
+            return "gather"
+        step = vary(index, self.lane)
+        if step == 1:
+            return "mixed" if mask and self.is_vector(mask[0]) else "near"
+        return "far" if step and not mask else "gather"
+
+    def _load_operands(self, node: K, mode: str) -> list[tuple[K, str]]:
+        index, *mask = node.args
+        nested = [(t, "s") for t in self._nested(index) if not self.is_vector(t)]
+        if mode == "s":
+            return [*nested, *((m, "s") for m in mask)]
+        plan = self._plan(node)
+        found = [(m, "v") for m in mask]
+        if plan in ("near", "far", "mixed"):
+            found += nested
+            found += [(m, "s") for m in mask if plan == "near"]
+        if plan in ("gather", "mixed"):
+            found.append((index, "v"))
+        return found
+
+    def _load_single(self, node: K) -> bytes:
+        argument: int = node.value  # type: ignore[assignment]
+        dtype = self.arguments[argument].name
+        address, offset = self.address(argument, node.args[0])
+        if len(node.args) == 1:
+            return load_scalar(self.f, dtype, address, offset)
+        mask = self._local(node.args[1], "s")
+        value = load_scalar(self.f, dtype, self._safe(argument, address, offset, mask), 0)
+        zero = CONSTANT[node.type] + bytes(8 if node.type == "float64" else 4) if node.type in CONSTANT else i32(0)
+        return value + (b"\x42\0" if node.type == "int64" else zero) + mask + OP["select"]
+
+    def _safe(self, argument: int, address: bytes, offset: int, mask: bytes) -> bytes:
+        """The address where the mask is true, else that of the argument's first element, which always exists."""
+        there = address + i32(offset) + OP["i32.add"] if offset else address
+        return there + get(argument) + mask + OP["select"]
+
+    def _local(self, node: K, mode: str) -> bytes:
+        """Code that may be repeated for the value of an expression."""
+        code = self.known(node, mode)
+        if code[0] == 0x20 and len(code) <= 3:
+            return code
+        local = self.f.local("v128" if mode == "v" else VALUE[node.type])
+        self.chain[self.home(node)].code += code + put(local)
+        self._known[self.key(node), mode] = get(local)
+        return get(local)
+
+    def _load_vector(self, node: K) -> bytes:
+        argument: int = node.value  # type: ignore[assignment]
+        dtype, index, mask = self.arguments[argument].name, node.args[0], node.args[1:]
+        plan = self._plan(node)
+        if plan == "gather":
+            return self._gather(argument, index, mask)
+        if plan == "far":
+            return self._far(argument, index)
+        address, offset = self.address(argument, index)
+        if not mask:
+            return load_lanes(self.f, dtype, address, offset)
+        if plan == "near":
+            address = self._safe(argument, address, offset, self._local(mask[0], "s"))
+            return load_lanes(self.f, dtype, address, 0) + self.known(mask[0], "v") + OP["v128.and"]
+        lanes = self._local(mask[0], "v")
+        some = self._gather(argument, index, mask)
+        whole = load_lanes(self.f, dtype, address, offset)
+        return lanes + OP["i32x4.all_true"] + OP["if v128"] + whole + OP["else"] + some + OP["end"]
+
+    def _far(self, argument: int, index: K) -> bytes:
+        assert self.lane is not None
+        step = vary(index, self.lane) or 0
+        low = min(0, 3 * step)
+        size, dtype = self.arguments[argument].itemsize, self.arguments[argument].name
+        address, offset = self.address(argument, index, low)
+        if step == -1:
+            both = tee(self.f.spare("v128", 23)) + get(self.f.spare("v128", 23))
+            return load_lanes(self.f, dtype, address, offset) + both + REVERSED
+        return pick_lanes(self.f, dtype, [(address, offset + (n * step - low) * size) for n in range(4)])
+
+    def _gather(self, argument: int, index: K, mask: Sequence[K]) -> bytes:
+        size, dtype = self.arguments[argument].itemsize, self.arguments[argument].name
+        places = self.f.local("v128")
+        code = self.known(index, "v")
+        if mask:  # element 0 stands in where the mask is false
+            code += self._local(mask[0], "v") + OP["v128.and"]
+        code += put(places)
+        scaled = i32(size.bit_length() - 1) + OP["i32.shl"] if size > 1 else b""
+        take = [get(places) + OP["i32x4.extract_lane"] + bytes([n]) + scaled for n in range(4)]
+        code += pick_lanes(self.f, dtype, [(get(argument) + one + OP["i32.add"], 0) for one in take])
+        return code + self._local(mask[0], "v") + OP["v128.and"] if mask else code
+
+
+def _offset(offset: int) -> bytes:
+    return memarg(offset, 2)
+
+
+def _constant(node: K, mode: str) -> bytes:
+    value = node.value
+    if isinstance(value, bytes):
+        if mode == "v":
+            return v128(value)
+        if node.type in CONSTANT:
+            return CONSTANT[node.type] + value
+        number = int.from_bytes(value, "little", signed=True)
+        return i64(number) if node.type == "int64" else i32(number)
+    number = int(value)  # type: ignore[call-overload]
+    if mode == "s":
+        return i32(number)
+    return v128(pack("<i", -number if node.type == "bool" else number))
