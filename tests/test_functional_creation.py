@@ -45,6 +45,11 @@ def test_asarray_of_mixed_lists(device: str) -> None:
     same(nf.asarray(memoryview(b"abcdef").cast("B", (2, 3))), np.frombuffer(b"abcdef", "uint8").reshape(2, 3))
 
 
+def test_numbers_too_large_are_infinite(device: str) -> None:
+    same(nf.asarray([1e39, -1e300, 1.0]), np.float32([np.inf, -np.inf, 1]))
+    same(nf.asarray([70000.0, 1.0], "float16"), np.float16([np.inf, 1]))
+
+
 def test_converting(device: str) -> None:
     x = np.float32([-1.5, 0.0, 2.7, 300.0])
     same(nf.astype(x, "int32"), x.astype("int32"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..dtype import DTYPES, DType, canonical
 from ..errors import DTypeError, ShapeError
+from ..ops.source import bits_of_number
 from ..tensor import Tensor, apply, call, leaf, method, scalar
 
 __all__ = ["asarray", "astype", "from_dlpack"]
@@ -103,12 +104,17 @@ def _from_lists(x: Any, wanted: DType | None) -> Tensor:
     shape = _shape_of(x)
     leaves = list(_leaves(x, len(shape)))
     dtype = wanted or _guess({type(v) for v in leaves})
+    return leaf(_packed(leaves, dtype), shape, dtype)
+
+
+def _packed(numbers: list[Any], dtype: DType) -> bytes:
     convert = {"f": float, "b": bool}.get(dtype.kind, int)
     try:
-        data = struct.pack(f"<{len(leaves)}{dtype.code}", *map(convert, leaves))
-    except (struct.error, OverflowError, ValueError) as error:
-        raise DTypeError(f"asarray: a value does not fit dtype {dtype.name}: {error}. Give dtype= a larger type.") from None
-    return leaf(data, shape, dtype)
+        return struct.pack(f"<{len(numbers)}{dtype.code}", *map(convert, numbers))
+    except (struct.error, OverflowError, ValueError):  # too large: infinite as a real number, an error as a whole one
+        for number in numbers if dtype.kind in "iu" else ():
+            _check_whole(number, dtype)
+        return b"".join(bits_of_number(number, dtype) for number in numbers)
 
 
 def _holds_arrays(x: Any) -> bool:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ..ops.arithmetic import maximum, minimum
+from ..ops.arithmetic import copysign, maximum, minimum
 from ..tensor import Tensor, method
 from .conversion import asarray, astype
 
-__all__ = ["clip"]
+__all__ = ["clip", "copysign", "positive"]
 
 
 @method
@@ -16,3 +16,9 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
     y = x if min is None else maximum(x, min)
     y = y if max is None else minimum(y, max)
     return astype(y, x.dtype)
+
+
+@method
+def positive(x: Any, /) -> Tensor:
+    """x itself."""
+    return asarray(x)
