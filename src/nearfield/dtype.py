@@ -56,7 +56,7 @@ def canonical(dtype: object) -> DType:
     if isinstance(dtype, DType):
         return dtype
     python = {bool: "bool", int: "int32", float: "float32"}
-    name = python.get(dtype) if isinstance(dtype, type) else None  # type: ignore[call-overload]
+    name = python.get(dtype) if isinstance(dtype, type) else None
     name = name or (dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", None)))
     found = DTYPES.get("bool" if name == "bool_" else name)  # type: ignore[arg-type]
     if found is None:

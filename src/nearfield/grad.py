@@ -57,7 +57,7 @@ def gradients(outputs: list[Tensor], cotangents: list[Tensor], inputs: list[Tens
     for out, g in zip(outputs, cotangents, strict=True):
         _accumulate(sums, out.node, g)
     for node in reversed(_between([t.node for t in outputs], wanted)):
-        g = sums.get(id(node))
+        g: Tensor | None = sums.get(id(node))
         if g is None or id(node) in wanted or node.op is None:
             continue
         for arg, part in zip(node.args, _parts(node, g, who), strict=True):
@@ -158,4 +158,4 @@ def vjp(function: Callable[..., Any], *args: Tensor) -> tuple[Any, Callable[...,
 
 def stop_gradient(x: Tensor) -> Tensor:
     """x, treated as a constant by differentiation."""
-    return call("stopped", x)  # type: ignore[no-any-return]
+    return call("stopped", x)

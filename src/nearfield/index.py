@@ -17,9 +17,9 @@ Linear = tuple[int, dict[K, int]]
 def linear(x: K) -> Linear:
     """The constant and the coefficient of each term."""
     if x.op == "const":
-        return int(x.value), {}  # type: ignore[call-overload]
+        return int(x.value), {}
     if x.op == "linear":
-        constant, *coefficients = x.value  # type: ignore[misc]
+        constant, *coefficients = x.value
         return constant, dict(zip(x.args, coefficients, strict=True))
     return 0, {x: 1}
 
@@ -43,7 +43,7 @@ def _recombine(terms: dict[K, int]) -> dict[K, int]:
     for term, c in list(terms.items()):
         if term.op != "rem":
             continue
-        x, n = term.args[0], int(term.args[1].value)  # type: ignore[call-overload]
+        x, n = term.args[0], int(term.args[1].value)
         quotient = k.make("div", "index", (x, term.args[1]))
         if terms.get(quotient) == c * n:
             rest = {t: v for t, v in terms.items() if t is not term and t is not quotient}
@@ -73,7 +73,7 @@ def mul(a: K, b: K) -> K:
     if b.op != "const":
         corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
         return k.make("mul", "index", (a, b), None, min(corners), max(corners))
-    n = int(b.value)  # type: ignore[call-overload]
+    n = int(b.value)
     constant, terms = linear(a)
     return from_linear(constant * n, {t: c * n for t, c in terms.items()})
 
@@ -92,9 +92,9 @@ def _split(a: K, n: int) -> tuple[int, dict[K, int], int, dict[K, int]]:
 
 
 def _divisor(b: K) -> int:
-    if b.op != "const" or int(b.value) <= 0:  # type: ignore[call-overload]
+    if b.op != "const" or int(b.value) <= 0:
         raise TypeError(f"index: the divisor must be a positive constant, not {b}")
-    return int(b.value)  # type: ignore[call-overload]
+    return int(b.value)
 
 
 def div(a: K, b: K) -> K:
@@ -117,9 +117,9 @@ def div(a: K, b: K) -> K:
         if rest.high < n:
             return quotient
     if rest.op == "div":
-        rest, n = rest.args[0], n * int(rest.args[1].value)  # type: ignore[call-overload]
-    if rest.op == "rem" and int(rest.args[1].value) % n == 0:  # type: ignore[call-overload]
-        m = int(rest.args[1].value)  # type: ignore[call-overload]
+        rest, n = rest.args[0], n * int(rest.args[1].value)
+    if rest.op == "rem" and int(rest.args[1].value) % n == 0:
+        m = int(rest.args[1].value)
         inner = rem(div(rest.args[0], k.const(n, "index")), k.const(m // n, "index"))
         return add(quotient, inner)
     node = k.make("div", "index", (rest, k.const(n, "index")), None, rest.low // n, rest.high // n)
@@ -143,7 +143,7 @@ def rem(a: K, b: K) -> K:
         inner = from_linear(constant // common, {t: c // common for t, c in terms.items()})
         small = rem(inner, k.const(n // common, "index"))
         return add(mul(small, k.const(common, "index")), k.const(constant % common, "index"))
-    if rest.op == "rem" and int(rest.args[1].value) % n == 0:  # type: ignore[call-overload]
+    if rest.op == "rem" and int(rest.args[1].value) % n == 0:
         rest = rest.args[0]
     return k.make("rem", "index", (rest, k.const(n, "index")), None, 0, n - 1)
 

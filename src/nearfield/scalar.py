@@ -10,6 +10,7 @@ and whose sums, quotients and remainders are simplified when they are built (ind
 import struct
 from collections.abc import Callable
 from math import inf
+from typing import Any
 from weakref import WeakValueDictionary
 
 __all__ = [
@@ -73,7 +74,7 @@ class K:
     op: str
     args: "tuple[K, ...]"
     type: str
-    value: object
+    value: Any
     low: int
     high: int
     free: "frozenset[K]"
@@ -153,6 +154,8 @@ def const(value: float | bool, type: str) -> K:
         value = int(value) & 0xFFFFFFFF
     elif type == "int32":
         value = (int(value) + 2**31) % 2**32 - 2**31
+    elif type == "int64":
+        value = (int(value) + 2**63) % 2**64 - 2**63
     elif type == "float32" and abs(value) > 3.4028235677973366e38:
         value = inf if value > 0 else -inf
     return make("const", type, value=struct.pack(_PACK[type], value))
@@ -161,8 +164,8 @@ def const(value: float | bool, type: str) -> K:
 def const_value(node: K) -> float | bool | int:
     """The Python number of a constant node."""
     if isinstance(node.value, bytes):
-        return struct.unpack(_PACK[node.type], node.value)[0]  # type: ignore[no-any-return]
-    return node.value  # type: ignore[return-value]
+        return struct.unpack(_PACK[node.type], node.value)[0]
+    return node.value
 
 
 def var(name: str, extent: int) -> K:
@@ -300,7 +303,8 @@ def select(condition: K, a: K | float, b: K | float) -> K:
     if a.type != b.type:
         raise TypeError(f"K select: types {a.type} and {b.type} differ")
     masked = a.op == "load" and len(a.args) == 2 and a.args[1] is condition
-    if a is b or (masked and b.op == "const" and b.value == bytes(len(b.value))):  # type: ignore[arg-type]
+    zero = b.op == "const" and (not any(b.value) if isinstance(b.value, bytes) else not b.value)
+    if a is b or (masked and zero):
         return a  # a masked load is 0 where its mask is false
     return make("select", a.type, (condition, a, b), low=min(a.low, b.low), high=max(a.high, b.high))
 
@@ -375,7 +379,7 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
         return node
     op = node.op
     if op == "linear":
-        constant, *coefficients = node.value  # type: ignore[misc]
+        constant, *coefficients = node.value
         total = const(constant, "index")
         for c, a in zip(coefficients, args, strict=True):
             total = total + a * c
@@ -383,7 +387,7 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
     if op == "load":
         return load(node.value, args[0], node.type, *args[1:])
     if op == "reduce":
-        return reduce(*node.value, args[0])  # type: ignore[misc]
+        return reduce(*node.value, args[0])
     if op == "select":
         return select(*args)
     if op in ("lt", "le", "eq", "ne"):
@@ -409,16 +413,16 @@ def text(node: K) -> str:
     if node.op == "const":
         return repr(const_value(node))
     if node.op == "var":
-        return str(node.value[0])  # type: ignore[index]
+        return str(node.value[0])
     args = ", ".join(map(text, node.args))
     if node.op == "linear":
-        constant, *coefficients = node.value  # type: ignore[misc]
+        constant, *coefficients = node.value
         terms = [text(a) if c == 1 else f"{text(a)}*{c}" for c, a in zip(coefficients, node.args, strict=True)]
         return f"({' + '.join(terms + ([str(constant)] if constant else []))})"
     if node.op == "load":
         return f"{node.value}[{args}]"
     if node.op == "reduce":
-        kind, variables = node.value  # type: ignore[misc]
+        kind, variables = node.value
         return f"{kind}({args}, {' '.join(f'{v.value[0]}<{v.value[1]}' for v in variables)})"
     if node.op in ("cast", "bits"):
         return f"{node.op}<{node.type}>({args})"

@@ -32,7 +32,7 @@ class Contraction:
 
 
 def _size(variables: tuple[K, ...]) -> int:
-    return prod(v.value[1] for v in variables)  # type: ignore[index]
+    return prod(v.value[1] for v in variables)
 
 
 def contraction_of(kernel: Kernel) -> Contraction | None:
@@ -41,12 +41,12 @@ def contraction_of(kernel: Kernel) -> Contraction | None:
         return None
     store = kernel.stores[0]
     folds = [n for n in walk([store.value]) if n.op == "reduce"]
-    if len(folds) != 1 or folds[0].value[0] != "sum" or folds[0].args[0].op != "mul":  # type: ignore[index]
+    if len(folds) != 1 or folds[0].value[0] != "sum" or folds[0].args[0].op != "mul":
         return None
     total = folds[0]
     a, b = total.args[0].args
     axes = set(kernel.axes)
-    if not a.free <= axes | set(total.value[1]) or not b.free <= axes | set(total.value[1]):  # type: ignore[index]
+    if not a.free <= axes | set(total.value[1]) or not b.free <= axes | set(total.value[1]):
         return None
     both = tuple(v for v in kernel.axes if v in a.free and v in b.free)
     rows = tuple(v for v in kernel.axes if v in a.free and v not in b.free)
@@ -55,7 +55,7 @@ def contraction_of(kernel: Kernel) -> Contraction | None:
         return None
     if kernel.axes and kernel.axes[-1] in rows:  # the innermost axis numbers columns, so that stores are contiguous
         a, b, rows, columns = b, a, columns, rows
-    return Contraction(store, total, a, b, both, rows, columns, total.value[1])  # type: ignore[index]
+    return Contraction(store, total, a, b, both, rows, columns, total.value[1])
 
 
 def runs_along(x: K, variable: K) -> bool:

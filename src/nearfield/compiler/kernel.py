@@ -45,7 +45,7 @@ class Kernel:
     @property
     def extents(self) -> tuple[int, ...]:
         """How often each axis runs."""
-        return tuple(v.value[1] for v in self.axes)  # type: ignore[index]
+        return tuple(v.value[1] for v in self.axes)
 
     @property
     def written(self) -> frozenset[int]:
@@ -53,7 +53,7 @@ class Kernel:
         return frozenset(s.argument for s in self.stores)
 
     def __str__(self) -> str:
-        loops = " ".join(f"{v.value[0]}<{v.value[1]}" for v in self.axes)  # type: ignore[index]
+        loops = " ".join(f"{v.value[0]}<{v.value[1]}" for v in self.axes)
         head = f"{self.name}({', '.join(f'{n}: {t.name}' for n, t in enumerate(self.arguments))}) for {loops or 'one point'}"
         return "\n".join([head, *(f"  {s.argument}[{s.index}] = {s.value}" for s in self.stores)])
 
@@ -66,7 +66,7 @@ def vary(x: K, v: K) -> int | None:
         return 1
     if x.op == "linear":
         total = 0
-        for c, t in zip(x.value[1:], x.args, strict=True):  # type: ignore[index]
+        for c, t in zip(x.value[1:], x.args, strict=True):
             step = vary(t, v)
             if step is None:
                 return None
@@ -94,7 +94,7 @@ def _work(value: K) -> int:
     for node in walk([value]):
         if node.op == "reduce":
             inner = 1
-            for v in node.value[1]:  # type: ignore[index]
+            for v in node.value[1]:
                 inner *= v.value[1]
             total += inner * len(walk([node.args[0]]))
         else:

@@ -136,7 +136,7 @@ def _renumber(value: K, number: dict[int, int]) -> K:
     for node in walk([value]):
         if node.op == "load":
             args = tuple(substitute(a, table) for a in node.args)
-            table[node] = load(number[node.value], args[0], node.type, *args[1:])  # type: ignore[index]
+            table[node] = load(number[node.value], args[0], node.type, *args[1:])
     return substitute(value, table)
 
 

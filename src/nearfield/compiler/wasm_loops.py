@@ -228,7 +228,7 @@ class Loops(Values):
         members = self._members(node, home)
         for member, at in members:  # what is reduced before, outside of these loops
             for before in self._inside[member]:
-                if self.bound(before) and not before.free & set(node.value[1]):  # type: ignore[index]
+                if self.bound(before) and not before.free & set(node.value[1]):
                     self.shift = at
                     self.value(before)
         Fold(self, node, members).write()
@@ -238,9 +238,9 @@ class Loops(Values):
     def _members(self, node: K, home: int) -> list[Member]:
         found: list[Member] = []
         seen = set()
-        variables = node.value[1]  # type: ignore[index]
+        variables = node.value[1]
         for other in self._reduces:
-            alike = other.value[1] == variables and other not in self._inside[node] and node not in self._inside[other]  # type: ignore[index]
+            alike = other.value[1] == variables and other not in self._inside[node] and node not in self._inside[other]
             if not alike or not self.bound(other) or self.home(other) != home or (self.lane in other.free) != (self.lane is not None):
                 continue
             for shift in self._combinations() or [{}]:
@@ -258,7 +258,7 @@ class Fold:
     def __init__(self, loops: Loops, node: K, members: list[Member]) -> None:
         self.loops = loops
         self.members = members
-        self.variables: tuple[K, ...] = node.value[1]  # type: ignore[index]
+        self.variables: tuple[K, ...] = node.value[1]
         self.inner, even = loops.plan.inner[self.variables]
         self.lanes = even and loops.lane is None
         self.vector = loops.lane is not None or self.lanes
@@ -267,7 +267,7 @@ class Fold:
         self.tails = [self._accumulator(n, False) for n, _ in members] if self.lanes and extent(self.inner) % 4 else []
 
     def _accumulator(self, node: K, vector: bool) -> int:
-        start = identity(node.value[0], node.type)  # type: ignore[index]
+        start = identity(node.value[0], node.type)
         local = self.loops.f.local("v128" if vector else VALUE[node.type])
         self.loops.emit(self.loops.value(start, "v" if vector else "s") + put(local))
         return local
@@ -332,7 +332,7 @@ class Fold:
         loops, body = self.loops, node.args[0]
         vector = loops.lane is not None
         mode = "v" if vector else "s"
-        if vector and loops.relaxed and node.value[0] == "sum" and body.op == "mul" and body.type == "float32" and loops._counts[body] < 2:  # type: ignore[index]
+        if vector and loops.relaxed and node.value[0] == "sum" and body.op == "mul" and body.type == "float32" and loops._counts[body] < 2:
             a, b = (loops.value(x, "v") for x in body.args)
             loops.emit(a + b + get(accumulator) + OP["f32x4.relaxed_madd"] + put(accumulator))
             return
@@ -340,7 +340,7 @@ class Fold:
 
     def _join(self, node: K, accumulator: int, value: bytes, vector: bool) -> None:
         args = [get(accumulator), value]
-        op, f = FOLD[node.value[0]], self.loops.f  # type: ignore[index]
+        op, f = FOLD[node.value[0]], self.loops.f
         kind = "int32" if node.type == "index" else node.type
         code = spell_lanes(f, op, [kind, kind], kind, args) if vector else spell(f, op, kind, args)
         self.loops.emit(code + put(accumulator))

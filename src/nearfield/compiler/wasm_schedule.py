@@ -18,7 +18,7 @@ WIDE = ("float64", "int64")
 
 def extent(v: K) -> int:
     """How often a loop variable runs."""
-    return int(v.value[1])  # type: ignore[index]
+    return int(v.value[1])
 
 
 def identity(kind: str, type: str) -> K:
@@ -104,7 +104,7 @@ def _merge(variables: tuple[K, ...], forms: list[dict[K, int]], table: dict[K, K
             continue
         i = out[-1] if out else None
         if i is not None and all(form.get(i, 0) == extent(j) * form.get(j, 0) for form in forms):
-            both = k.var(f"{i.value[0]}{j.value[0]}", extent(i) * extent(j))  # type: ignore[index]
+            both = k.var(f"{i.value[0]}{j.value[0]}", extent(i) * extent(j))
             table[i], table[j] = zero, both
             for form in forms:
                 if j in form:
@@ -128,7 +128,7 @@ def simplified(kernel: Kernel) -> tuple[tuple[K, ...], tuple[Store, ...]]:
     """The kernel's axes and stores with as few loops as possible; reductions over nothing are constants."""
     roots = [r for s in kernel.stores for r in (s.index, s.value)]
     reduces = reduces_of(roots)
-    tuples = {n.value[1] for n in reduces}  # type: ignore[index]
+    tuples = {n.value[1] for n in reduces}
     if len(kernel.axes) < 2 and 1 not in kernel.extents and all(len(t) == 1 and extent(t[0]) > 1 for t in tuples):
         return kernel.axes, kernel.stores
     forms = _forms(roots)
@@ -160,7 +160,7 @@ def _replaced(root: K, table: dict[K, K], fewer: dict[tuple[K, ...], tuple[K, ..
 
 
 def _shorter(node: K, body: K, fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
-    kind, variables = node.value  # type: ignore[misc]
+    kind, variables = node.value
     if 0 in map(extent, variables):
         return identity(kind, node.type)
     left = fewer[variables]
@@ -179,8 +179,8 @@ def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     simd = not any(n.type in WIDE for n in nodes) and not any(t.name in WIDE for t in kernel.arguments)
     reduces = [n for n in nodes if n.op == "reduce"]
     for node in reduces:
-        variables = node.value[1]  # type: ignore[index]
-        plan.inner[variables] = _innermost(variables, [n for n in reduces if n.value[1] == variables], simd)  # type: ignore[index]
+        variables = node.value[1]
+        plan.inner[variables] = _innermost(variables, [n for n in reduces if n.value[1] == variables], simd)
     if simd and axes and extent(axes[-1]) >= 4:
         _choose_lane(plan, reduces)
     if simd:
@@ -217,7 +217,7 @@ def _choose_lane(plan: Schedule, reduces: list[K]) -> None:
         if last not in node.free:
             continue
         steps = [vary(x.args[0], last) for x in loads_of(node.args) if last in x.free]
-        if any(s not in (0, 1) for s in steps) and plan.inner[node.value[1]][1]:  # type: ignore[index]
+        if any(s not in (0, 1) for s in steps) and plan.inner[node.value[1]][1]:
             return
     plan.lane = last
 
@@ -229,7 +229,7 @@ def _choose_tiles(plan: Schedule, reduces: list[K], relaxed: bool) -> None:
         return
     mine = [n for n in reduces if (lane or plan.axes[-1]) in n.free]
     room = ACCUMULATORS[relaxed] // max(1, len(mine))
-    if not mine or (lane is None and not all(plan.inner[n.value[1]][1] for n in mine)):  # type: ignore[index]
+    if not mine or (lane is None and not all(plan.inner[n.value[1]][1] for n in mine)):
         return
     loads = loads_of(n.args[0] for n in mine)
     if lane is None:

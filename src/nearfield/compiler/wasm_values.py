@@ -32,7 +32,7 @@ SPLAT = {"float32": OP["f32x4.splat"], "bool": OP["i32x4.splat"] + OP["i32x4.neg
 
 def extent(v: K) -> int:
     """How often a loop variable runs."""
-    return int(v.value[1])  # type: ignore[index]
+    return int(v.value[1])
 
 
 @dataclass(slots=True)
@@ -215,7 +215,7 @@ class Values:
         return self._stored(node) in ("float32", "int32", "uint32") and not self._nested(node.args[0])
 
     def _stored(self, load: K) -> str:
-        return self.arguments[load.value].name  # type: ignore[call-overload,no-any-return]
+        return self.arguments[load.value].name
 
     def _nested(self, index: K) -> list[K]:
         return [t for t, _ in self._terms(index)[1] if t.op != "var"]
@@ -244,7 +244,7 @@ class Values:
             return _constant(node, mode)
         if mode == "v" and not vector:
             if self._splatted(node):
-                address, offset = self.address(node.value, node.args[0])  # type: ignore[arg-type]
+                address, offset = self.address(node.value, node.args[0])
                 return address + OP["v128.load32_splat"] + _offset(offset)
             return self.known(node, "s") + SPLAT.get(node.type, OP["i32x4.splat"])
         if op in ("var", "linear"):
@@ -384,7 +384,7 @@ class Values:
         return found
 
     def _load_single(self, node: K) -> bytes:
-        argument: int = node.value  # type: ignore[assignment]
+        argument: int = node.value
         dtype = self.arguments[argument].name
         address, offset = self.address(argument, node.args[0])
         if len(node.args) == 1:
@@ -410,7 +410,7 @@ class Values:
         return get(local)
 
     def _load_vector(self, node: K) -> bytes:
-        argument: int = node.value  # type: ignore[assignment]
+        argument: int = node.value
         dtype, index, mask = self.arguments[argument].name, node.args[0], node.args[1:]
         plan = self._plan(node)
         if plan == "gather":
@@ -465,7 +465,7 @@ def _constant(node: K, mode: str) -> bytes:
             return CONSTANT[node.type] + value
         number = int.from_bytes(value, "little", signed=True)
         return i64(number) if node.type == "int64" else i32(number)
-    number = int(value)  # type: ignore[call-overload]
+    number = int(value)
     if mode == "s":
         return i32(number)
     return v128(pack("<i", -number if node.type == "bool" else number))

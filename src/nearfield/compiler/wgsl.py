@@ -95,9 +95,9 @@ class Scope:
     A value is made in the outermost scope that binds all its free variables, once.
     """
 
-    def __init__(self, writer: "Writer", bound: frozenset[K], parent: "Scope | None" = None) -> None:
+    def __init__(self, writer: "Writer", bound: "frozenset[K]", parent: "Scope | None" = None) -> None:
         self.writer, self.parent = writer, parent
-        self.bound = bound | (parent.bound if parent else frozenset())
+        self.bound: frozenset[K] = bound | (parent.bound if parent else frozenset())
         self.lines: list[str] = []
         self.names: dict[K, str] = {}
 
@@ -126,7 +126,7 @@ class Scope:
         if node.op == "load":
             return self.load(node)
         if node.op == "linear":
-            constant, *factors = node.value  # type: ignore[misc]
+            constant, *factors = node.value
             terms = [self.value(a) if c == 1 else f"{self.value(a)} * {c}" for c, a in zip(factors, node.args, strict=True)]
             return " + ".join([*terms, str(constant)] if constant else terms).replace("+ -", "- ")
         args = [self.value(a) for a in node.args]
@@ -142,7 +142,7 @@ class Scope:
         return self.writer.function(WGSL[op].format(*args, t=first, r=result, u1=shift), args)
 
     def load(self, node: K) -> str:
-        dtype = self.writer.dtypes[node.value]  # type: ignore[index]
+        dtype = self.writer.dtypes[node.value]
         index = self.value(node.args[0])
         mask = self.value(node.args[1]) if len(node.args) == 2 else ""
         if mask:
@@ -187,19 +187,19 @@ class Writer:
 
     def reduction(self, scope: Scope, node: K) -> str:
         """A loop in this scope that folds the body; one thread does all of it."""
-        kind, variables = node.value  # type: ignore[misc]
+        kind, variables = node.value
         total = self.name()
         scope.lines.append(f"var {total} = {self.identity(kind, node.type)};")
         inner = scope
         opened: list[tuple[Scope, K]] = []
         for v in variables:
             inner = Scope(self, frozenset((v,)), inner)
-            inner.names[v] = str(v.value[0])  # type: ignore[index]
+            inner.names[v] = str(v.value[0])
             opened.append((inner, v))
         inner.lines.append(f"{total} = {self.fold(kind, node.type, total, inner.value(node.args[0]))};")
         for at in range(len(opened) - 1, -1, -1):
             block, v = opened[at]
-            name, extent = v.value  # type: ignore[misc]
+            name, extent = v.value
             outer = block.parent
             assert outer is not None
             outer.lines += [f"for (var {name} = 0; {name} < {extent}; {name}++) {{", *("  " + x for x in block.lines), "}"]

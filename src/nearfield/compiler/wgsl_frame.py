@@ -44,7 +44,7 @@ def _row_axes(kernel: Kernel) -> int | None:
         return None
     free = frozenset().union(*(n.free for n in folds if n.free <= frozenset(kernel.axes)))
     count = max((kernel.axes.index(v) + 1 for v in free), default=0)
-    longest = max(prod(v.value[1] for v in n.value[1]) for n in folds)  # type: ignore[index]
+    longest = max(prod(v.value[1] for v in n.value[1]) for n in folds)
     inner = prod(kernel.extents[count:])
     points = prod(kernel.extents)
     if inner > 1 and inner < 64 and count == len(kernel.axes) - 1 and longest < 64:
@@ -59,14 +59,14 @@ def _row_axes(kernel: Kernel) -> int | None:
 
 def _along(fold: K) -> bool:
     """Whether neighbouring values of the last variable read neighbouring elements."""
-    v = fold.value[1][-1]  # type: ignore[index]
+    v = fold.value[1][-1]
     return any(n.op == "load" and vary(n.args[0], v) == 1 for n in walk([fold.args[0]]))
 
 
 def _unpack(writer: Writer, scope: Scope, axes: tuple[K, ...], position: str) -> None:
     """Names for the axes at a row-major position."""
     for n in range(len(axes) - 1, -1, -1):
-        name, extent = writer.name(), axes[n].value[1]  # type: ignore[index]
+        name, extent = writer.name(), axes[n].value[1]
         if n == 0:
             scope.lines.append(f"let {name} = {position};")
         else:
@@ -132,7 +132,7 @@ class _RowWriter(Writer):
     def reduction(self, scope: Scope, node: K) -> str:
         if scope is not self.top:
             return super().reduction(scope, node)
-        kind, variables = node.value  # type: ignore[misc]
+        kind, variables = node.value
         total, position, shared = self.name(), self.name(), f"shared_{TYPES[node.type]}"
         extent = prod(v.value[1] for v in variables)
         inner = Scope(self, frozenset(variables), scope)

@@ -26,7 +26,7 @@ class _Tile:
     def unpack(self, scope: Scope, variables: tuple[K, ...], position: str) -> None:
         """Names for the variables at a row-major position."""
         for n in range(len(variables) - 1, -1, -1):
-            extent = variables[n].value[1]  # type: ignore[index]
+            extent = variables[n].value[1]
             if n == 0:
                 scope.names[variables[n]] = position
                 return

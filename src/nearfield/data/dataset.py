@@ -99,7 +99,7 @@ def _kept(array: Any, rows: Sequence[int]) -> Any:
 def _rows(array: Any, rows: Sequence[int]) -> Tensor:
     if not isinstance(array, Tensor):
         chosen = array[rows.start : rows.stop : rows.step] if isinstance(rows, range) and rows.stop >= 0 else array[list(rows)]
-        return call("asarray", chosen)  # type: ignore[no-any-return]
+        return call("asarray", chosen)
     shape = (len(rows), *array.shape[1:])
     if array.device == "host":
         step = prod(array.shape[1:]) * array.dtype.itemsize

@@ -98,7 +98,7 @@ def _conv(who: str, x: Tensor, w: Tensor, stride: Sizes, padding: Padding, dilat
     _check_fits(who, space, pads, _reach(who, size, gaps, rank))
     split, parts = _grouped(who, x, w, groups)
     y = apply("conv", split, call("astype", parts, x.dtype), stride=hops, pad=pads, dilation=gaps, spread=(1,) * rank)
-    return call("reshape", y, (*y.shape[:-2], w.shape[-1]))  # type: ignore[no-any-return]
+    return call("reshape", y, (*y.shape[:-2], w.shape[-1]))
 
 
 def conv1d(x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1) -> Tensor:
@@ -148,7 +148,7 @@ def conv_transpose(
     pads = tuple((m - 1 - low, m - 1 - high + e) for m, (low, high), e in zip(reach, cut, extra, strict=True))
     split, parts = _grouped(who, x, flip(w, axis=tuple(range(rank))), groups)
     y = apply("conv", split, call("astype", parts, x.dtype), stride=(1,) * rank, pad=pads, dilation=gaps, spread=hops)
-    return call("reshape", y, (*y.shape[:-2], w.shape[-1]))  # type: ignore[no-any-return]
+    return call("reshape", y, (*y.shape[:-2], w.shape[-1]))
 
 
 def conv_transpose2d(
@@ -179,7 +179,7 @@ def _windows(who: str, x: Tensor, size: Sizes, stride: Sizes | None, padding: Pa
 
 
 def _channels_last(y: Tensor) -> Tensor:
-    return call("permute_dims", y, (0, *range(2, y.ndim), 1))  # type: ignore[no-any-return]
+    return call("permute_dims", y, (0, *range(2, y.ndim), 1))
 
 
 def max_pool(x: Tensor, size: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid", dilation: Sizes = 1) -> Tensor:

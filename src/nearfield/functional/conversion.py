@@ -27,7 +27,7 @@ def asarray(x: Any, /, dtype: Any = None, *, device: str | None = None, copy: bo
     wanted = None if dtype is None else canonical(dtype)
     made = _converted(x, wanted)
     made = made if wanted is None or made.dtype is wanted else astype(made, wanted)
-    return made if device is None else call("to_device", made, device)  # type: ignore[no-any-return]
+    return made if device is None else call("to_device", made, device)
 
 
 def _converted(x: Any, wanted: DType | None) -> Tensor:
@@ -100,7 +100,7 @@ def _from_lists(x: Any, wanted: DType | None) -> Tensor:
             f"asarray: received a {type(x).__name__}; accepted are numbers, nested lists of numbers, buffers and arrays."
         )
     if _holds_arrays(x):
-        return call("stack", [asarray(v, wanted) for v in x])  # type: ignore[no-any-return]
+        return call("stack", [asarray(v, wanted) for v in x])
     shape = _shape_of(x)
     leaves = list(_leaves(x, len(shape)))
     dtype = wanted or _guess({type(v) for v in leaves})
@@ -155,7 +155,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
     """The values as another dtype; reals lose their fraction on the way to integers, small integers wrap."""
     x, wanted = asarray(x), canonical(dtype)
     y = x if x.dtype is wanted else apply("cast", x, dtype=wanted)
-    return y if device is None else call("to_device", y, device)  # type: ignore[no-any-return]
+    return y if device is None else call("to_device", y, device)
 
 
 @method

@@ -25,7 +25,7 @@ def _sizes(who: str, shape: Any) -> tuple[int, ...]:
 
 
 def _on(x: Tensor, device: str | None) -> Tensor:
-    return x if device is None else call("to_device", x, device)  # type: ignore[no-any-return]
+    return x if device is None else call("to_device", x, device)
 
 
 def _filled(who: str, shape: Any, value: Any, dtype: Any, device: str | None) -> Tensor:

@@ -97,7 +97,7 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     if len(counts) not in (1, n):
         raise ShapeError(f"repeat: received {len(counts)} repeats for axis {at} of {x.shape}; accepted are 1 or {n}.")
     counts = counts * n if len(counts) == 1 else counts
-    return call("take", x, [i for i, times in enumerate(counts) for _ in range(times)], axis=at)  # type: ignore[no-any-return]
+    return call("take", x, [i for i, times in enumerate(counts) for _ in range(times)], axis=at)
 
 
 def tile(x: Any, repetitions: Sequence[int], /) -> Tensor:

@@ -29,7 +29,7 @@ def _same_shape(who: str, prediction: Tensor, target: Any) -> Tensor:
     target = call("asarray", target)
     if prediction.shape != target.shape:
         raise ShapeError(f"{who}: prediction has shape {prediction.shape} but target {target.shape}; they must be equal. Reshape one of them.")
-    return target  # type: ignore[no-any-return]
+    return target
 
 
 def _per_example(values: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def _picked(who: str, scores: Tensor, target: Tensor, axis: int) -> Tensor:
             f"the scores' shape without axis {axis}, or probabilities of the scores' shape."
         )
     places = call("astype", call("reshape", target, (*lead[:axis], 1, *lead[axis:])), "int32")
-    return call("reshape", apply("take_along", scores, places, axis=axis), lead)  # type: ignore[no-any-return]
+    return call("reshape", apply("take_along", scores, places, axis=axis), lead)
 
 
 def cross_entropy(

@@ -10,13 +10,13 @@ Axes = int | tuple[int, ...]
 
 
 def _wide(x: Tensor) -> Tensor:
-    return call("astype", x, "float32") if x.dtype.itemsize == 2 else x  # type: ignore[no-any-return]
+    return call("astype", x, "float32") if x.dtype.itemsize == 2 else x
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
     y = y if weight is None else y * weight
     y = y if bias is None else y + bias
-    return call("astype", y, like.dtype)  # type: ignore[no-any-return]
+    return call("astype", y, like.dtype)
 
 
 def _standard(x: Tensor, axis: Axes, eps: float) -> Tensor:
@@ -77,7 +77,7 @@ def batch_norm(
     scale = 1 / sqrt(_wide(variance) + eps)
     scale = scale if weight is None else scale * weight
     shift = -average * scale if bias is None else bias - average * scale
-    return call("astype", _wide(x) * scale + shift, x.dtype)  # type: ignore[no-any-return]
+    return call("astype", _wide(x) * scale + shift, x.dtype)
 
 
 def local_response_norm(x: Tensor, size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:

@@ -18,7 +18,7 @@ __all__ = [
 def _fold(name: str, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
     axes = axes_of(name, axis, x.ndim)
     y = apply(name, x, axes=axes) if axes else x
-    return y if keepdims else call("reshape", y, tuple([n for i, n in enumerate(x.shape) if i not in axes]))  # type: ignore[no-any-return]
+    return y if keepdims else call("reshape", y, tuple([n for i, n in enumerate(x.shape) if i not in axes]))
 
 
 def summable(x: Any, dtype: Any) -> Tensor:
@@ -97,8 +97,8 @@ def _position(name: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     _nonempty(name, x, (at,))
     y = apply(name, x, axis=at)
     if axis is None:
-        return call("reshape", y, (1,) * rank if keepdims else ())  # type: ignore[no-any-return]
-    return y if keepdims else call("squeeze", y, at)  # type: ignore[no-any-return]
+        return call("reshape", y, (1,) * rank if keepdims else ())
+    return y if keepdims else call("squeeze", y, at)
 
 
 @method

@@ -52,7 +52,7 @@ class MultiHeadAttention(Module):
     def _split(self, x: Tensor) -> Tensor:
         """[n, t, d] -> [n, heads, t, d_head]"""
         n, t, d = x.shape
-        return call("permute_dims", call("reshape", x, (n, t, self.heads, d // self.heads)), (0, 2, 1, 3))  # type: ignore[no-any-return]
+        return call("permute_dims", call("reshape", x, (n, t, self.heads, d // self.heads)), (0, 2, 1, 3))
 
 
 class TransformerBlock(Module):

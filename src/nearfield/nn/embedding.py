@@ -28,4 +28,4 @@ class Embedding(Module):
     def scores(self, x: Tensor) -> Tensor:
         """x[..., d] -> [..., n], products with all rows: the output layer of a language model that shares the table."""
         check("x: ... d, weight: n d", "Embedding.scores", x=x.shape, weight=self.weight.shape)
-        return x @ call("matrix_transpose", self.weight)  # type: ignore[no-any-return]
+        return x @ call("matrix_transpose", self.weight)

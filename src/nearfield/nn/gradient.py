@@ -32,7 +32,7 @@ def value_and_grad(module: Module, function: Callable[..., Any], *, has_aux: boo
             return function(*args)
 
         try:
-            return differentiate(inside, has_aux=has_aux)(before)  # type: ignore[no-any-return]
+            return differentiate(inside, has_aux=has_aux)(before)
         finally:
             module.set_state_tensors(before)
 

@@ -90,4 +90,4 @@ def orthogonal(shape: Shape, gain: float = 1.0, *, generator: Generator = None) 
     for _ in range(40):
         q = q * 1.5 - q @ (call("matrix_transpose", q) @ q) * 0.5
     q = q if rows >= columns else call("matrix_transpose", q)
-    return call("reshape", q, shape) * gain  # type: ignore[no-any-return]
+    return call("reshape", q, shape) * gain

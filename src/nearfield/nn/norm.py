@@ -12,11 +12,11 @@ __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"]
 
 
 def _ones(n: int) -> Tensor:
-    return call("full", (n,), 1.0)  # type: ignore[no-any-return]
+    return call("full", (n,), 1.0)
 
 
 def _zeros(n: int) -> Tensor:
-    return call("full", (n,), 0.0)  # type: ignore[no-any-return]
+    return call("full", (n,), 0.0)
 
 
 class LayerNorm(Module):

@@ -52,4 +52,4 @@ class Flatten(Module):
 
     def __call__(self, x: Tensor) -> Tensor:
         """x[n, ...] -> [n, product of the rest]"""
-        return call("reshape", x, (x.shape[0], prod(x.shape[1:])))  # type: ignore[no-any-return]
+        return call("reshape", x, (x.shape[0], prod(x.shape[1:])))

@@ -24,7 +24,7 @@ def _gates(x: Tensor, count: int) -> list[Tensor]:
 
 def _at(x: Tensor, t: int) -> Tensor:
     """x[n, t, d] at one time."""
-    return call("reshape", _part(x, 1, t, t + 1), (x.shape[0], x.shape[2]))  # type: ignore[no-any-return]
+    return call("reshape", _part(x, 1, t, t + 1), (x.shape[0], x.shape[2]))
 
 
 def _joined(steps: list[Tensor]) -> Tensor:

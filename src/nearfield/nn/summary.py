@@ -146,8 +146,8 @@ def _watched(kinds: set[type], found: dict[int, str]) -> Iterator[None]:
 
     try:
         for base, function in watched.items():
-            base.__call__ = noting(function)  # type: ignore[operator]
+            base.__call__ = noting(function)
         yield
     finally:
         for base, function in watched.items():
-            base.__call__ = function  # type: ignore[operator]
+            base.__call__ = function

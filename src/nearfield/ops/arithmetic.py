@@ -69,13 +69,25 @@ def _remainder_ref(x: Any, y: Any) -> Any:
     return np.where(y == 0, 0, np.remainder(x, np.where(y == 0, 1, y)))
 
 
-@elementwise(ref=_remainder_ref, grad=lambda g, x, y, z: (g, -g * call("floor_divide", x, y)))
+def _remainder_mended(r: K, x: K, y: K) -> K:
+    """Where the quotient was rounded to a whole number, r is off by |y|; and x is smaller than an infinite y."""
+    a, b, zero = k.absolute(r), k.absolute(y), _zero(x)
+    over = k.select(k.less_equal(b, a), _copysign(a - b, x), k.select(k.less(r * x, zero), _copysign(b - a, x), r))
+    return k.select(k.less(k.absolute(x), b), x, over)
+
+
+@elementwise(
+    ref=_remainder_ref, grad=lambda g, x, y, z: (g, -g * call("floor_divide", x, y)),
+    samples=("cancels", {"quotient": 1e4, "reason": "a quotient of many digits leaves no digits to the remainder"}),
+)  # fmt: skip
 def remainder(x: K, y: K) -> K:
     """x - y floor(x / y), with the sign of y; by the integer 0 it gives 0."""
     r = x % y
     if x.type.startswith("u"):
         return r
     zero = _zero(x)
+    if x.type.startswith("float"):
+        r = _remainder_mended(r, x, y)
     wrong = k.not_equal(r, zero) & (k.less(r, zero) ^ k.less(y, zero))
     if x.type.startswith("float"):
         signed = k.select(k.equal(r, zero), _copysign(zero, y), k.select(wrong, r + y, r))
@@ -156,7 +168,7 @@ def sqrt(x: K) -> K:
 
 def _rounding(name: str, doc: str, reference: str = "") -> Any:
     def body(x: K) -> K:
-        return getattr(k, "nearest" if name == "round" else name)(x) if x.type.startswith("float") else x  # type: ignore[no-any-return]
+        return getattr(k, "nearest" if name == "round" else name)(x) if x.type.startswith("float") else x
 
     body.__doc__ = doc
     numpy_name = reference or name
@@ -172,7 +184,7 @@ round = _rounding("round", "The nearest whole number; halves go to the even one.
 
 def _comparison(name: str, make: Any, doc: str, kinds: str = "iuf") -> Any:
     def body(x: K, y: K) -> K:
-        return make(x, y)  # type: ignore[no-any-return]
+        return make(x, y)
 
     body.__doc__ = doc
     return elementwise(ref=lambda x, y: getattr(np, name)(x, y), result="bool", kinds=kinds, name=name)(body)
@@ -243,7 +255,7 @@ def copysign(x: K, y: K) -> K:
 
 def _bitwise(name: str, make: Any, doc: str) -> Any:
     def body(x: K, y: K) -> K:
-        return make(x, y)  # type: ignore[no-any-return]
+        return make(x, y)
 
     body.__doc__ = doc
     return elementwise(ref=lambda x, y: getattr(np, name)(x, y), kinds="biu", name=name)(body)

@@ -70,7 +70,7 @@ def tensors_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> list[Tensor]:
 def _of_dtype(value: Any, dtype: DType) -> Tensor:
     if not isinstance(value, Tensor):
         return scalar(value, dtype)
-    return value if value.node.dtype is dtype else call("astype", value, dtype)  # type: ignore[no-any-return]
+    return value if value.node.dtype is dtype else call("astype", value, dtype)
 
 
 def _element(body: Callable[..., K]) -> Callable[..., K]:

@@ -10,7 +10,7 @@ from ..index import flatten, unflatten
 from ..op import Op, Source, np
 from ..scalar import K
 from ..tensor import apply, call
-from .define import record
+from .define import narrow, record
 
 __all__ = ["movement"]
 
@@ -209,7 +209,7 @@ def _unwindow_element(index: list[K], sources: list[Source], shape: Any, dtype: 
         places.append(place)
         starts.append(q // stride[a])
     value = source.at([*index[:lead], *starts, *places], mask)
-    return k.reduce("sum", tuple(places), k.select(mask, value, k.const(0, value.type)))
+    return narrow(k.reduce("sum", tuple(places), k.select(mask, value, k.const(0, value.type))), dtype)
 
 
 def _unwindow_ref(g: Any, dtype: DType, shape: Any, size: Any, stride: Any, dilation: Any) -> Any:

@@ -39,7 +39,7 @@ def reduction(
         def element(index: list[K], sources: list[Source], shape: Any, dtype: DType, attrs: Any) -> K:
             full, variables = reduced_index(index, sources[0], attrs["axes"])
             value = k.reduce(kind, variables, body(sources[0].at(full)))
-            return k.not_equal(value, 0) if result == "bool" else narrow(value, dtype)
+            return k.less(k.const(0, value.type), value) if result == "bool" else narrow(value, dtype)
 
         def meaning(x: Any, *, dtype: DType, axes: tuple[int, ...]) -> Any:
             wide = x.astype("float32") if x.dtype.name == "float16" else x

@@ -87,7 +87,7 @@ class Optimizer:
         value, *changed = self.change(call("astype", p, wide), call("astype", g, wide), call("astype", rate, wide), *slots)
         for slot, tensor in zip(self.slot_names, changed, strict=True):
             self.slots[f"{slot}.{name}"] = tensor
-        return call("astype", value, p.dtype)  # type: ignore[no-any-return]
+        return call("astype", value, p.dtype)
 
     def change(self, p: Tensor, g: Tensor, rate: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
         """The new parameter and its new slots; `self.step` counts from 1 here."""

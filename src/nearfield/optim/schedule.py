@@ -20,7 +20,7 @@ class Schedule:
     def __call__(self, step: Any) -> Tensor:
         """The rate at a step, float32."""
         t = call("astype", call("asarray", step), "float32")
-        return call("broadcast_to", self.rate(t), t.shape)  # type: ignore[no-any-return]
+        return call("broadcast_to", self.rate(t), t.shape)
 
     def __repr__(self) -> str:
         return self.text

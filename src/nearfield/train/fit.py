@@ -261,4 +261,4 @@ def predict(model: Module, inputs: Any, *, batch_size: int = 256) -> Tensor:
     finally:
         for part, training in modes.items():
             part.training = training
-    return call("concat", parts, axis=0)  # type: ignore[no-any-return]
+    return call("concat", parts, axis=0)

@@ -53,7 +53,7 @@ def top_k(prediction: Tensor, target: Tensor, k: int = 5) -> Tensor:
     """1 where fewer than k scores are larger than the target's, else 0; per example: prediction [n, c], target [n]."""
     places = call("reshape", call("astype", target, "int32"), (*target.shape, 1))
     own = apply("take_along", prediction, places, axis=prediction.ndim - 1)
-    return call("astype", total(call("astype", prediction > own, "int32"), axis=-1) < k, "float32")  # type: ignore[no-any-return]
+    return call("astype", total(call("astype", prediction > own, "int32"), axis=-1) < k, "float32")
 
 
 def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int | None = None) -> Tensor:
@@ -71,7 +71,7 @@ def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int | None =
     rows, columns = (
         call("astype", call("reshape", call("astype", t, "int32"), (-1, 1)) == classes, "float32") for t in (truth, guess)
     )
-    return call("matrix_transpose", rows) @ columns  # type: ignore[no-any-return]
+    return call("matrix_transpose", rows) @ columns
 
 
 def _f1(matrix: Sequence[Sequence[float]]) -> float:
