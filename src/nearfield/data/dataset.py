@@ -112,5 +112,5 @@ def as_dataset(data: Any) -> Dataset | None:
     """The Dataset that tuples of arrays stand for; None for an iterable of batches."""
     if isinstance(data, Dataset):
         return data
-    arrays = isinstance(data, (tuple, list)) and all(hasattr(a, "shape") or isinstance(a, list) for a in data)
+    arrays = isinstance(data, (tuple, list)) and len(data) > 0 and all(hasattr(a, "shape") or isinstance(a, list) for a in data)
     return Dataset(*data) if arrays else None

@@ -1,6 +1,9 @@
 """Adam and AdamW: steps of about the same length in every direction."""
 
+from math import log
+
 from ..ops.arithmetic import sqrt
+from ..ops.mathematics import expm1
 from ..tensor import Tensor, call
 from .optimizer import Optimizer, Rate
 
@@ -12,7 +15,7 @@ def _step(optimizer: "Adam | AdamW", g: Tensor, m: Tensor, v: Tensor) -> tuple[T
     m = m * optimizer.beta1 + g * (1 - optimizer.beta1)
     v = v * optimizer.beta2 + g * g * (1 - optimizer.beta2)
     t = call("astype", optimizer.step, g.dtype)
-    first, second = (1 - call("pow", beta, t) for beta in (optimizer.beta1, optimizer.beta2))
+    first, second = (-expm1(t * log(beta)) if beta else 1.0 for beta in (optimizer.beta1, optimizer.beta2))  # 1 - βᵗ, also for small t
     return m / first / (sqrt(v / second) + optimizer.eps), m, v
 
 

@@ -42,7 +42,7 @@ class Checkpoint(Callback):
         if self.watch is not None and not self.watch.is_better("Checkpoint", run):
             return
         if (run.epoch + 1) % self.every == 0:
-            run.later.append(lambda: save(run, self.path))  # after the other callbacks of this epoch
+            run.later.append(lambda: save(run, self.path))  # when all callbacks have seen this epoch
 
     def numbers(self) -> dict[str, Any]:
         """The best so far."""

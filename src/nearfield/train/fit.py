@@ -52,9 +52,13 @@ class Run:
         self.history.stopped = reason
 
     def tell(self, event: str) -> None:
-        """Call the callbacks, then what they put off."""
+        """Call the callbacks."""
         for callback in self.callbacks:
             getattr(callback, event)(self)
+
+    def next_epoch(self) -> None:
+        """Count on, then do what callbacks put off until then."""
+        self.epoch, self.batch = self.epoch + 1, 0
         while self.later:
             self.later.pop(0)()
 
@@ -225,7 +229,7 @@ def _epoch(run: Run, source: Any, held_out: Any, step: Callable[..., None], chec
     run.history.add(numbers)
     progress.end(numbers)
     run.tell("on_epoch_end")
-    run.epoch, run.batch = run.epoch + 1, 0
+    run.next_epoch()
 
 
 def _is_bad(run: Run) -> bool:
