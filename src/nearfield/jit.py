@@ -19,7 +19,7 @@ from .tree import flatten_tree, unflatten_tree
 
 if TYPE_CHECKING:
     from .compiler.build import Built
-    from .device import Session
+    from .device import Device, Session
 
 __all__ = ["Jit", "jit", "surroundings", "tracing"]
 
@@ -170,6 +170,8 @@ def _replay(recording: _Recording, inputs: list[Tensor], state: list[Tensor], ow
     if device.name == "reference":
         values = _interpreted(recording, nodes)
     else:
+        if not recording.ready:
+            _separate(state, device)
         memories = [place(n, device) for n in nodes]
         givable = _free_state(recording, state, len(inputs))
         ready = recording.ready.get((device, givable))
@@ -179,6 +181,18 @@ def _replay(recording: _Recording, inputs: list[Tensor], state: list[Tensor], ow
         made = session.run("main", memories)
         values = [memories[n] if kind == "input" else made[n] for kind, n in built.results]
     return _deliver(recording, values, owners)
+
+
+def _separate(state: list[Tensor], device: "Device") -> None:
+    """Give each state tensor memory of its own: equal initial values share one until the first step."""
+    seen: set[int] = set()
+    for t in state:
+        memory = place(t.node, device)
+        if id(memory) in seen and t.node.handles == 1:
+            copy = device.alloc(t.nbytes)
+            device.write(copy, device.read(memory, t.nbytes))
+            t.node.value = copy
+        seen.add(id(memory))
 
 
 def _interpreted(recording: _Recording, nodes: list[Node]) -> list[Any]:

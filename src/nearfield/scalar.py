@@ -198,7 +198,7 @@ def load(buffer: object, index: K, type: str, mask: K | None = None) -> K:
 
 def reduce(kind: str, variables: tuple[K, ...], body: K) -> K:
     """`body` folded over all values of the variables; kind is "sum", "prod", "min" or "max"."""
-    return make("reduce", body.type, (body,), (kind, variables))
+    return make("reduce", body.type, (body,), (kind, variables)) if variables else body
 
 
 def _like(x: object, other: K) -> K:
@@ -215,7 +215,7 @@ def binary(op: str, a: K, b: object) -> K:
     if op in ("and", "or") and a.type == "bool":
         return _logical(op, a, b)
     if a.op == "const" or b.op == "const":
-        simpler = _neutral(op, a, b)
+        simpler = _folded(op, a, b) or _neutral(op, a, b)
         if simpler is not None:
             return simpler
     return make(op, a.type, (a, b))
@@ -226,6 +226,20 @@ def _logical(op: str, a: K, b: K) -> K:
         if x.op == "const":
             return y if bool(x.value) == (op == "and") else x
     return a if a is b else make(op, "bool", (a, b))
+
+
+def _folded(op: str, a: K, b: K) -> K | None:
+    """The constant that + - × ÷ of two constants give; float64 is wide enough to round float32 results correctly."""
+    if a.op != b.op or a.type not in ("float32", "int32", "uint32"):
+        return None
+    x, y = const_value(a), const_value(b)
+    if op == "add":
+        return const(x + y, a.type)
+    if op == "sub":
+        return const(x - y, a.type)
+    if op == "mul":
+        return const(x * y, a.type)
+    return const(x / y, a.type) if op == "div" and a.type == "float32" and y != 0 else None
 
 
 def _neutral(op: str, a: K, b: K) -> K | None:
