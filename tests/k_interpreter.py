@@ -66,7 +66,13 @@ def cast(a: Any, kind: str, to: str) -> Any:
         return a.astype(numpy_type(to))
     limits = np.iinfo("int32" if to == "index" else to)
     flat = [
-        0 if np.isnan(v) else min(max(int(v), limits.min), limits.max) if np.isfinite(v) else limits.max if v > 0 else limits.min
+        0
+        if np.isnan(v)
+        else min(max(int(v), limits.min), limits.max)
+        if np.isfinite(v)
+        else limits.max
+        if v > 0
+        else limits.min
         for v in a.reshape(-1).tolist()
     ]
     return np.array(flat, numpy_type(to)).reshape(a.shape)
@@ -92,7 +98,7 @@ PLAIN = {
 
 
 class Interpreter:
-    """Evaluates expressions; every variable has an axis, and an array is as long along it as its value depends on it."""
+    """Evaluates expressions; every variable has an axis, along which an array is long if its value depends on it."""
 
     def __init__(self, variables: Sequence[K], buffers: Mapping[Any, Any]) -> None:
         self.axis = {v: n for n, v in enumerate(variables)}
@@ -173,7 +179,7 @@ def stored(values: Any, dtype: DType) -> Any:
 
 
 def element_of(op: Op, arrays: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    """What a record's `element` makes of arrays; a 0-d array that is a `Number` stands for a constant of the program."""
+    """What a record's `element` makes of arrays; a `Number` stands for a constant of the program."""
     from nearfield.index import flatten
 
     k.restart()

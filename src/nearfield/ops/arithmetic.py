@@ -7,6 +7,7 @@ from ..dtype import DType
 from ..op import np
 from ..scalar import K
 from ..tensor import Tensor, call
+from .approximation import top
 from .define import elementwise, narrow, record
 
 __all__ = [
@@ -69,29 +70,30 @@ def _remainder_ref(x: Any, y: Any) -> Any:
     return np.where(y == 0, 0, np.remainder(x, np.where(y == 0, 1, y)))
 
 
-def _remainder_mended(r: K, x: K, y: K) -> K:
-    """Where the quotient was rounded to a whole number, r is off by |y|; and x is smaller than an infinite y."""
-    a, b, zero = k.absolute(r), k.absolute(y), _zero(x)
-    over = k.select(k.less_equal(b, a), _copysign(a - b, x), k.select(k.less(r * x, zero), _copysign(b - a, x), r))
-    return k.select(k.less(k.absolute(x), b), x, over)
+def _real_rest(x: K, y: K) -> K:
+    """x - y n with n = x / y without its fraction; exact while n has no more than 12 bits (float64: 26)."""
+    a, b = k.absolute(x), k.absolute(y)
+    n, high = k.trunc(a / b), top(b)
+    r = (a - n * high) - n * (b - high)
+    r = k.select(k.less_equal(b, r), r - b, k.select(k.less(r, 0), r + b, r))  # n may be 1 off
+    r = k.select(k.less(a, b), a, r)
+    return k.select(k.less(x, 0), -r, r)
 
 
 @elementwise(
     ref=_remainder_ref, grad=lambda g, x, y, z: (g, -g * call("floor_divide", x, y)),
-    samples=("cancels", {"quotient": 1e4, "reason": "a quotient of many digits leaves no digits to the remainder"}),
+    samples=("cancels", {"quotient": 4000, "reason": "a quotient of many digits leaves no digits to the remainder"}),
 )  # fmt: skip
 def remainder(x: K, y: K) -> K:
     """x - y floor(x / y), with the sign of y; by the integer 0 it gives 0."""
-    r = x % y
     if x.type.startswith("u"):
-        return r
+        return x % y
     zero = _zero(x)
-    if x.type.startswith("float"):
-        r = _remainder_mended(r, x, y)
+    r = _real_rest(x, y) if x.type.startswith("float") else x % y
     wrong = k.not_equal(r, zero) & (k.less(r, zero) ^ k.less(y, zero))
     if x.type.startswith("float"):
         signed = k.select(k.equal(r, zero), _copysign(zero, y), k.select(wrong, r + y, r))
-        return k.select(k.isnan(r), r, signed)
+        return k.select(k.isnan(r) | k.equal(y, zero), k.const(float("nan"), x.type), signed)
     return k.select(k.equal(y, zero), zero, k.select(wrong, r + y, r))
 
 
@@ -110,18 +112,25 @@ def _copysign(x: K, y: K) -> K:
     return k.bits((word & k.const((1 << (width - 1)) - 1, word.type)) | _sign_mask(y), x.type)
 
 
+EITHER_ZERO = {"zeros": "any", "reason": "of 0 and -0 neither is larger"}
+
+
 def _tied(g: Any, x: Any, y: Any, z: Any, first: str) -> Any:
     mine = call(first, x, y)
     return call("where", mine, g, 0), call("where", mine, 0, g)
 
 
-@elementwise(ref=lambda x, y: np.maximum(x, y), grad=lambda g, x, y, z: _tied(g, x, y, z, "greater"))
+@elementwise(
+    ref=lambda x, y: np.maximum(x, y), grad=lambda g, x, y, z: _tied(g, x, y, z, "greater"), samples=(EITHER_ZERO,)
+)  # fmt: skip
 def maximum(x: K, y: K) -> K:
     """The larger of x and y; NaN if either is. Where they tie, the gradient goes to y."""
     return k.maximum(x, y)
 
 
-@elementwise(ref=lambda x, y: np.minimum(x, y), grad=lambda g, x, y, z: _tied(g, x, y, z, "less"))
+@elementwise(
+    ref=lambda x, y: np.minimum(x, y), grad=lambda g, x, y, z: _tied(g, x, y, z, "less"), samples=(EITHER_ZERO,)
+)  # fmt: skip
 def minimum(x: K, y: K) -> K:
     """The smaller of x and y; NaN if either is. Where they tie, the gradient goes to y."""
     return k.minimum(x, y)
