@@ -33,7 +33,9 @@ def to_dtype(module: nn.Module, dtype: str) -> nn.Module:
 
 def weighed(y: Any, dtype: str = "float64") -> nf.Tensor:
     """A scalar that depends on every element of every Tensor of y."""
-    parts = [nf.sum(t * nf.asarray(np.cos(np.arange(t.size)).reshape(t.shape).astype(dtype))) for t in flatten_tree(y)[0]]
+    parts = [
+        nf.sum(t * nf.asarray(np.cos(np.arange(t.size)).reshape(t.shape).astype(dtype))) for t in flatten_tree(y)[0]
+    ]
     return sum(parts[1:], parts[0])
 
 

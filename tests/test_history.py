@@ -53,7 +53,18 @@ def test_text_shows_the_course() -> None:
     assert len(str(course(500)).splitlines()[1]) < 120
 
 
-@pytest.mark.parametrize("history", [course(1), course(2), course(300), History(), History({"loss": [NAN, NAN]}), History({"a<b": [1.0, NAN, 2.0, float("inf")]}), History({"x": [3.0, 3.0]})])
+@pytest.mark.parametrize(
+    "history",
+    [
+        course(1),
+        course(2),
+        course(300),
+        History(),
+        History({"loss": [NAN, NAN]}),
+        History({"a<b": [1.0, NAN, 2.0, float("inf")]}),
+        History({"x": [3.0, 3.0]}),
+    ],
+)
 def test_a_chart_is_valid_svg(history: History) -> None:
     root = ElementTree.fromstring(history.plot().svg)
     assert root.tag == SVG + "svg"
@@ -62,7 +73,7 @@ def test_a_chart_is_valid_svg(history: History) -> None:
         for item in root.iter(SVG + tag):
             numbers = [float(item.attrib[n]) for n in names]
             assert all(np.isfinite(numbers))
-            assert 0 <= min(numbers)
+            assert min(numbers) >= 0
             assert max(numbers) <= max(width, height)
     assert "nan" not in history.plot().svg
     assert history.plot()._repr_svg_() == history._repr_html_()
@@ -73,7 +84,11 @@ def test_a_chart_has_a_panel_for_each_measure_and_a_curve_for_each_part(tmp_path
     root = ElementTree.fromstring(chart.svg)
     assert [t.text for t in root.iter(SVG + "text") if t.attrib.get("font-weight")] == ["loss", "accuracy"]
     assert len(list(root.iter(SVG + "polyline"))) == 3
-    assert [t.text for t in root.iter(SVG + "text") if t.text in ("training", "validation")] == ["training", "validation", "training"]
+    assert [t.text for t in root.iter(SVG + "text") if t.text in ("training", "validation")] == [
+        "training",
+        "validation",
+        "training",
+    ]
     points = next(root.iter(SVG + "polyline")).attrib["points"].split()
     heights = [float(p.split(",")[1]) for p in points]
     assert heights == sorted(heights), "a falling loss goes down the page"

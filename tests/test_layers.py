@@ -57,14 +57,21 @@ def test_conv2d(stride: int, padding: Any, pads: Any, dilation: int, groups: int
     close(got, naive_conv(x, w, stride, pads, dilation, groups), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("stride", "padding", "output_padding", "size"), [(1, 0, 0, 3), (2, 0, 0, 3), (2, 1, 1, 3), (3, "same", 0, 2), (2, "same", 0, 3)])
+@pytest.mark.parametrize(
+    ("stride", "padding", "output_padding", "size"),
+    [(1, 0, 0, 3), (2, 0, 0, 3), (2, 1, 1, 3), (3, "same", 0, 2), (2, "same", 0, 3)],
+)
 def test_conv_transpose2d(stride: int, padding: Any, output_padding: int, size: int) -> None:
     x, w = array(1, 3, 4, 2), array(size, size, 2, 3)
     full = np.zeros((1, (3 - 1) * stride + size + stride, (4 - 1) * stride + size + stride, 3))
     for i, j in np.ndindex(3, 4):
-        full[:, i * stride : i * stride + size, j * stride : j * stride + size] += np.einsum("nc,abco->nabo", x[:, i, j], w)
+        full[:, i * stride : i * stride + size, j * stride : j * stride + size] += np.einsum(
+            "nc,abco->nabo", x[:, i, j], w
+        )
     low = max(size - stride, 0) // 2 if padding == "same" else padding
-    high, wide = ((n * stride if padding == "same" else (n - 1) * stride + size - 2 * padding + output_padding) for n in (3, 4))
+    high, wide = (
+        (n * stride if padding == "same" else (n - 1) * stride + size - 2 * padding + output_padding) for n in (3, 4)
+    )
     got = nn.conv_transpose2d(*tensors([x, w]), stride=stride, padding=padding, output_padding=output_padding)
     close(got, full[:, low : low + high, low : low + wide], rtol=1e-4, atol=1e-5)
 
@@ -126,7 +133,9 @@ def test_float16_is_normalised_in_float32() -> None:
     y = nn.layer_norm(nf.asarray(x)).numpy()
     assert y.dtype == np.float16
     wide = x.astype("float32")
-    np.testing.assert_allclose(y, (wide - wide.mean(-1, keepdims=True)) / wide.std(-1, keepdims=True), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(
+        y, (wide - wide.mean(-1, keepdims=True)) / wide.std(-1, keepdims=True), rtol=2e-3, atol=2e-3
+    )
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -147,13 +156,17 @@ def test_attention(kind: str) -> None:
     if kind == "reals":
         mask = array(2, 1, 5)
         scores = scores + mask
-    got = nn.scaled_dot_product_attention(*tensors([q, k, v]), causal=kind == "causal", mask=None if mask is None else nf.asarray(mask))
+    got = nn.scaled_dot_product_attention(
+        *tensors([q, k, v]), causal=kind == "causal", mask=None if mask is None else nf.asarray(mask)
+    )
     close(got, softmax(scores) @ v, atol=1e-5)
 
 
 def test_attention_without_any_key_is_an_average() -> None:
     v = array(1, 4, 2)
-    y = nn.scaled_dot_product_attention(nf.ones((1, 2, 3)), nf.ones((1, 4, 3)), nf.asarray(v), mask=nf.zeros((2, 4), dtype="bool"))
+    y = nn.scaled_dot_product_attention(
+        nf.ones((1, 2, 3)), nf.ones((1, 4, 3)), nf.asarray(v), mask=nf.zeros((2, 4), dtype="bool")
+    )
     close(y, np.broadcast_to(v.mean(1, keepdims=True), (1, 2, 2)))
 
 
@@ -334,7 +347,10 @@ def test_losses_hold_at_the_edges() -> None:
 
 
 def test_wrong_losses_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"cross_entropy: labels have shape \(4,\) beside scores of shape \(3, 2\); accepted are \(3,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"cross_entropy: labels have shape \(4,\) beside scores of shape \(3, 2\); accepted are \(3,\)",
+    ):
         nn.losses.cross_entropy(nf.zeros((3, 2)), [0, 1, 1, 0])
     with pytest.raises(ValueError, match=r"mse: prediction has shape \(3, 1\) but target \(3,\); they must be equal"):
         nn.losses.mse(nf.zeros((3, 1)), nf.zeros((3,)))
@@ -342,12 +358,14 @@ def test_wrong_losses_say_what_is_wrong() -> None:
         nn.losses.mse(nf.zeros((3,)), nf.zeros((3,)), reduction="avg")
 
 
-@pytest.mark.parametrize("name", ["lecun_uniform", "lecun_normal", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal"])
+@pytest.mark.parametrize(
+    "name", ["lecun_uniform", "lecun_normal", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]
+)
 def test_initial_values_have_their_variance(name: str) -> None:
     w = getattr(nn.init, name)((3, 3, 40, 80), generator=Generator(2)).numpy()
     n_in, n_out = 360, 720
     want = {"lecun_uniform": 1 / 3 / n_in, "lecun_normal": 1 / n_in, "glorot": 2 / (n_in + n_out), "he": 2 / n_in}
-    variance = want.get(name, want.get(name.split("_")[0]))
+    variance = want.get(name, want.get(name.split("_", maxsplit=1)[0]))
     assert abs(w.mean()) < 0.02 * variance**0.5 + 1e-3
     np.testing.assert_allclose(w.var(), variance, rtol=0.03)
 

@@ -41,7 +41,10 @@ class Layer:
     outputs: tuple[tuple[int, ...], ...]
 
     def arrays(self) -> list[np.ndarray]:
-        return [array(*s[:-1], dtype=s[-1], seed=i) if isinstance(s[-1], str) else array(*s, seed=i) for i, s in enumerate(self.inputs)]
+        return [
+            array(*s[:-1], dtype=s[-1], seed=i) if isinstance(s[-1], str) else array(*s, seed=i)
+            for i, s in enumerate(self.inputs)
+        ]
 
 
 LAYERS = {
@@ -120,7 +123,11 @@ def test_gradients_agree_with_finite_differences(layer: Layer) -> None:
 def value_and_gradients(layer: Layer) -> list[np.ndarray]:
     module = varied(layer.make(Generator(1)))
     x = tensors(layer.arrays())
-    y, grads = nn.value_and_grad(module, lambda: (weighed(module(*x), "float32"),) * 2, has_aux=True)() if module.parameters() else (module(*x), {})
+    y, grads = (
+        nn.value_and_grad(module, lambda: (weighed(module(*x), "float32"),) * 2, has_aux=True)()
+        if module.parameters()
+        else (module(*x), {})
+    )
     return [t.numpy() for t in (*flatten_tree(y)[0], *grads.values(), *module.state().values())]
 
 
@@ -194,7 +201,14 @@ def test_names_are_paths() -> None:
 def test_frozen_parameters_have_no_gradient() -> None:
     module = Nest()
     assert module.freeze("parts", "heads.a.bias") is module
-    assert list(module.parameters()) == ["scale", "heads.a.weight", "heads.b.weight", "heads.b.bias", "loose.0", "loose.1"]
+    assert list(module.parameters()) == [
+        "scale",
+        "heads.a.weight",
+        "heads.b.weight",
+        "heads.b.bias",
+        "loose.0",
+        "loose.1",
+    ]
     _, grads = nn.value_and_grad(module, lambda m, x: nf.sum(m(x)))(module, nf.ones((3, 2)))
     assert list(grads) == list(module.parameters())
     assert "weight[2, 2] frozen" in repr(module)
@@ -215,7 +229,9 @@ def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
 def test_value_and_grad_leaves_the_module_as_it_was() -> None:
     module = nn.Linear(2, 1)
     before = module.parameters()
-    (value, aux), grads = nn.value_and_grad(module, lambda m, x: (nf.sum(m(x)), "kept"), has_aux=True)(module, nf.ones((3, 2)))
+    (value, aux), grads = nn.value_and_grad(module, lambda m, x: (nf.sum(m(x)), "kept"), has_aux=True)(
+        module, nf.ones((3, 2))
+    )
     assert aux == "kept"
     assert value.shape == ()
     assert all(module.parameters()[name] is t for name, t in before.items())
@@ -296,7 +312,10 @@ def test_repr_is_a_tree() -> None:
 def test_a_file_of_other_names_or_sizes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).save(path)
-    with pytest.raises(FormatError, match=r"Linear.load: .* lacks 'weight', 'bias' and has 'layers.0.bias', 'layers.0.weight', 'layers.1.bias' and 1 more too many"):
+    with pytest.raises(
+        FormatError,
+        match=r"Linear.load: .* lacks 'weight', 'bias' and has 'layers.0.bias', 'layers.0.weight', 'layers.1.bias' and 1 more too many",
+    ):
         nn.Linear(2, 3).load(path)
     nn.Sequential(nn.Linear(2, 3)).load(path, strict=False)
     with pytest.raises(ShapeError, match=r"'layers.1.bias' has shape \(1,\); accepted is \(2,\)"):
@@ -314,21 +333,37 @@ def test_load_keeps_the_dtype_of_the_module(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "Linear: axis 'n_in' is 4 in weight[4, 2] but 3 in x[5, 3]; they must be equal.": lambda: nn.Linear(4, 2)(nf.ones((5, 3))),
-    "Conv2d: x has shape (2, 3, 4), of rank 3; accepted is [n, h, w, ci]. Reshape x.": lambda: nn.Conv2d(1, 1, 3)(nf.ones((2, 3, 4))),
+    "Linear: axis 'n_in' is 4 in weight[4, 2] but 3 in x[5, 3]; they must be equal.": lambda: nn.Linear(4, 2)(
+        nf.ones((5, 3))
+    ),
+    "Conv2d: x has shape (2, 3, 4), of rank 3; accepted is [n, h, w, ci]. Reshape x.": lambda: nn.Conv2d(1, 1, 3)(
+        nf.ones((2, 3, 4))
+    ),
     "conv2d: x[1, 4, 4, 3] has 3 channels but w[3, 3, 2, 5] takes 2 in each of 1 groups, and makes 5; accepted are x channels = groups × 2, "
     "and a multiple of groups.": lambda: nn.Conv2d(2, 5, 3)(nf.ones((1, 4, 4, 3))),
-    "conv2d: the window spans 5 along axis 1 but x has 3, with padding 3; accepted is 5 and more.": lambda: nn.Conv2d(1, 1, 5)(nf.ones((1, 3, 9, 1))),
-    "conv2d: padding is 'full'; accepted are 'same', 'valid', a number, or 2 numbers or (before, after) pairs.": lambda: nn.Conv2d(1, 1, 2, padding="full")(
-        nf.ones((1, 3, 3, 1))
+    "conv2d: the window spans 5 along axis 1 but x has 3, with padding 3; accepted is 5 and more.": lambda: nn.Conv2d(
+        1, 1, 5
+    )(nf.ones((1, 3, 9, 1))),
+    "conv2d: padding is 'full'; accepted are 'same', 'valid', a number, or 2 numbers or (before, after) pairs.": lambda: (
+        nn.Conv2d(1, 1, 2, padding="full")(nf.ones((1, 3, 3, 1)))
     ),
-    "max_pool: size is (2, 2, 2); accepted are a number from 1, or 2 of them, one per axis of space.": lambda: nn.MaxPool((2, 2, 2))(nf.ones((1, 4, 4, 1))),
-    "LayerNorm: axis 'd' is 4 in weight[4] but 3 in x[2, 3]; they must be equal.": lambda: nn.LayerNorm(4)(nf.ones((2, 3))),
+    "max_pool: size is (2, 2, 2); accepted are a number from 1, or 2 of them, one per axis of space.": lambda: (
+        nn.MaxPool((2, 2, 2))(nf.ones((1, 4, 4, 1)))
+    ),
+    "LayerNorm: axis 'd' is 4 in weight[4] but 3 in x[2, 3]; they must be equal.": lambda: nn.LayerNorm(4)(
+        nf.ones((2, 3))
+    ),
     "MultiHeadAttention: 3 heads do not divide 4 features; accepted are divisors.": lambda: nn.MultiHeadAttention(4, 3),
     "Dropout: rate is 1; accepted are numbers from 0 to below 1.": lambda: nn.Dropout(1),
-    "Embedding: ids have dtype float32; accepted are integers. Convert with nf.astype(ids, 'int32').": lambda: nn.Embedding(3, 2)(nf.ones((2,))),
-    "Linear.update: 'weight' has shape (2, 2); accepted is (4, 2), as it is now.": lambda: nn.Linear(4, 2).update({"weight": nf.ones((2, 2))}),
-    "GRU: axis 'd' is 4 in weight_x[4, 9] but 2 in x[1, 5, 2]; they must be equal.": lambda: nn.GRU(4, 3)(nf.ones((1, 5, 2))),
+    "Embedding: ids have dtype float32; accepted are integers. Convert with nf.astype(ids, 'int32').": lambda: (
+        nn.Embedding(3, 2)(nf.ones((2,)))
+    ),
+    "Linear.update: 'weight' has shape (2, 2); accepted is (4, 2), as it is now.": lambda: nn.Linear(4, 2).update(
+        {"weight": nf.ones((2, 2))}
+    ),
+    "GRU: axis 'd' is 4 in weight_x[4, 9] but 2 in x[1, 5, 2]; they must be equal.": lambda: nn.GRU(4, 3)(
+        nf.ones((1, 5, 2))
+    ),
 }
 
 

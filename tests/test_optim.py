@@ -23,7 +23,9 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def sgd(p: np.ndarray, g: np.ndarray, s: dict, t: int, *, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0) -> np.ndarray:
+def sgd(
+    p: np.ndarray, g: np.ndarray, s: dict, t: int, *, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0
+) -> np.ndarray:
     g = g + decay * p
     s["m"] = momentum * s.get("m", 0) + g
     return p - RATE * (g + momentum * s["m"] if nesterov else s["m"])
@@ -50,7 +52,10 @@ def lion(p: np.ndarray, g: np.ndarray, s: dict, t: int, *, decay: float = 0.0) -
 OPTIMISERS: dict[str, tuple[Callable[[], optim.Optimizer], Callable[..., np.ndarray]]] = {
     "SGD": (lambda: optim.SGD(RATE), sgd),
     "SGD with momentum": (lambda: optim.SGD(RATE, momentum=0.9), lambda p, g, s, t: sgd(p, g, s, t, momentum=0.9)),
-    "SGD, Nesterov": (lambda: optim.SGD(RATE, momentum=0.9, nesterov=True), lambda p, g, s, t: sgd(p, g, s, t, momentum=0.9, nesterov=True)),
+    "SGD, Nesterov": (
+        lambda: optim.SGD(RATE, momentum=0.9, nesterov=True),
+        lambda p, g, s, t: sgd(p, g, s, t, momentum=0.9, nesterov=True),
+    ),
     "SGD with decay": (lambda: optim.SGD(RATE, weight_decay=0.1), lambda p, g, s, t: sgd(p, g, s, t, decay=0.1)),
     "Adam": (lambda: optim.Adam(RATE), adam),
     "AdamW": (lambda: optim.AdamW(RATE, weight_decay=0.1), lambda p, g, s, t: adam(p, g, s, t, decay=0.1)),
@@ -91,7 +96,9 @@ def test_a_compiled_step_is_the_plain_step(name: str) -> None:
         model, optimizer = nn.Linear(3, 2), OPTIMISERS[name][0]()
         optimizer.init(model)
 
-        def step(x: nf.Tensor, y: nf.Tensor, model: nn.Module = model, optimizer: optim.Optimizer = optimizer) -> nf.Tensor:
+        def step(
+            x: nf.Tensor, y: nf.Tensor, model: nn.Module = model, optimizer: optim.Optimizer = optimizer
+        ) -> nf.Tensor:
             value, grads = nn.value_and_grad(model, loss_of)(model, x, y)
             optimizer.update(model, grads)
             return value
@@ -101,7 +108,9 @@ def test_a_compiled_step_is_the_plain_step(name: str) -> None:
             if n == 2:
                 optimizer.learning_rate = 0.01
             value = run(x, y)
-        results.append([value.numpy(), *(t.numpy() for t in (*model.state().values(), *optimizer.state_tensors().values()))])
+        results.append(
+            [value.numpy(), *(t.numpy() for t in (*model.state().values(), *optimizer.state_tensors().values()))]
+        )
         if compiled:
             assert len(run.recordings) == 1, "a new learning rate compiles nothing"
     for a, b in zip(*results, strict=True):
@@ -167,7 +176,10 @@ def test_wrong_gradients_say_what_is_wrong() -> None:
     model, optimizer = nn.Linear(3, 2), optim.SGD(0.1)
     with pytest.raises(KeyError, match="SGD.update: no trainable parameter is called 'w'"):
         optimizer.update(model, {"w": nf.zeros((3, 2))})
-    with pytest.raises(ShapeError, match=r"SGD.update: the gradient of 'weight' has shape \(2, 3\); accepted is the parameter's, \(3, 2\)"):
+    with pytest.raises(
+        ShapeError,
+        match=r"SGD.update: the gradient of 'weight' has shape \(2, 3\); accepted is the parameter's, \(3, 2\)",
+    ):
         optimizer.update(model, {"weight": nf.zeros((2, 3))})
     with pytest.raises(ValueError, match="nesterov=True with momentum=0"):
         optim.SGD(0.1, nesterov=True)
@@ -180,7 +192,10 @@ SCHEDULES = {
     "step_decay(1, 0.5, 10)": (optim.step_decay(1, 0.5, 10), 0.5 ** (T // 10)),
     "exponential(1, 0.5, 10)": (optim.exponential(1, 0.5, 10), 0.5 ** (T / 10)),
     "cosine(1, 20, end=0.1)": (optim.cosine(1, 20, end=0.1), 0.1 + 0.45 * (1 + np.cos(np.pi * np.minimum(T / 20, 1)))),
-    "warm_up(10, linear(1, 0, 20))": (optim.warm_up(10, optim.linear(1, 0, 20)), np.where(T < 10, T / 10, 1 - np.clip((T - 10) / 20, 0, 1))),
+    "warm_up(10, linear(1, 0, 20))": (
+        optim.warm_up(10, optim.linear(1, 0, 20)),
+        np.where(T < 10, T / 10, 1 - np.clip((T - 10) / 20, 0, 1)),
+    ),
     "join(constant(1), 10, linear(2, 1, 10), 30, constant(0))": (
         optim.join(optim.constant(1), 10, optim.linear(2, 1, 10), 30, optim.constant(0)),
         np.where(T < 10, 1, np.where(T < 30, 2 - np.clip((T - 10) / 10, 0, 1), 0)),

@@ -36,7 +36,11 @@ DTYPES = ["bool", "int8", "uint8", "int32", "uint32", "int64", "float16", "float
 def test_every_dtype_and_shape_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     rng = np.random.default_rng(0)
-    arrays = {f"{d}/{i}": np.asarray(rng.normal(size=s) * 9).astype(d) for d in DTYPES for i, s in enumerate([(), (3,), (2, 5), (0, 4)])}
+    arrays = {
+        f"{d}/{i}": np.asarray(rng.normal(size=s) * 9).astype(d)
+        for d in DTYPES
+        for i, s in enumerate([(), (3,), (2, 5), (0, 4)])
+    }
     save_tensors(path, {name: nf.asarray(a) for name, a in arrays.items()}, {"who": "größer"})
     found = load_tensors(path)
     assert found.keys() == arrays.keys()
@@ -59,7 +63,10 @@ def test_bfloat16_becomes_float32() -> None:
 
 HOSTILE = {
     "empty": (b"", "the file has 0 bytes"),
-    "header longer than the file": (packed({}, size=1 << 40), "the header ends at byte 1099511627784 but the file has 10"),
+    "header longer than the file": (
+        packed({}, size=1 << 40),
+        "the header ends at byte 1099511627784 but the file has 10",
+    ),
     "no JSON": (packed(b"{nope"), "is not JSON"),
     "not UTF-8": (packed(b"\xff\xfe{}"), "is not JSON"),
     "deep JSON": (packed(b"[" * 100_000), "is not JSON"),
@@ -72,7 +79,10 @@ HOSTILE = {
     "true as a size": (packed({"a": entry(shape=[True])}, b"1234"), "shape is [True]"),
     "huge size": (packed({"a": entry(shape=(1 << 62, 4))}, b"1234"), "needs 73786976294838206464 bytes"),
     "many axes": (packed({"a": entry(shape=(1,) * 33)}, b"1234"), "at most 32"),
-    "past the end": (packed({"a": entry(offsets=(0, 8), shape=(2,))}, b"1234"), "bytes 0 to 8 are not in the 4 bytes of data"),
+    "past the end": (
+        packed({"a": entry(offsets=(0, 8), shape=(2,))}, b"1234"),
+        "bytes 0 to 8 are not in the 4 bytes of data",
+    ),
     "backwards": (packed({"a": entry(offsets=(4, 0))}, b"1234"), "bytes 4 to 0"),
     "a hole": (packed({"a": entry(offsets=(4, 8))}, b"12345678"), "begins at byte 4 of the data; accepted is 0"),
     "overlapping": (packed({"a": entry(), "b": entry()}, b"1234"), "begins at byte 0 of the data; accepted is 4"),
@@ -91,7 +101,10 @@ def test_hostile_files_are_refused(name: str) -> None:
     assert len(str(error.value)) < 500
 
 
-GOOD = packed({"__metadata__": {"k": "v"}, "a": entry(shape=(2,), offsets=(0, 8)), "b": entry("U8", (3,), (8, 11))}, b"12345678abc")
+GOOD = packed(
+    {"__metadata__": {"k": "v"}, "a": entry(shape=(2,), offsets=(0, 8)), "b": entry("U8", (3,), (8, 11))},
+    b"12345678abc",
+)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255), st.integers(0, len(GOOD)))

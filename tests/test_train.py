@@ -38,13 +38,22 @@ def spirals(n: int = 240, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def net() -> nn.Sequential:
     g = Generator(7)
-    return nn.Sequential(nn.Linear(2, 32, generator=g), nn.relu, nn.Linear(32, 32, generator=g), nn.relu, nn.Linear(32, 3, generator=g))
+    return nn.Sequential(
+        nn.Linear(2, 32, generator=g), nn.relu, nn.Linear(32, 32, generator=g), nn.relu, nn.Linear(32, 3, generator=g)
+    )
 
 
 def noisy() -> nn.Sequential:
     """With every kind of state: running statistics, a generator of its own, and the default one."""
     g = Generator(3)
-    return nn.Sequential(nn.Linear(2, 8, generator=g), nn.BatchNorm(8), nn.relu, nn.Dropout(0.2, generator=Generator(4)), nn.Dropout(0.1), nn.Linear(8, 3, generator=g))
+    return nn.Sequential(
+        nn.Linear(2, 8, generator=g),
+        nn.BatchNorm(8),
+        nn.relu,
+        nn.Dropout(0.2, generator=Generator(4)),
+        nn.Dropout(0.1),
+        nn.Linear(8, 3, generator=g),
+    )
 
 
 def run(model: nn.Module, data: Any = None, **options: Any) -> train.History:
@@ -77,7 +86,15 @@ def test_the_first_epoch_is_what_numpy_says() -> None:
         d = x[part] @ w + b - y[part]
         losses += (d**2).sum()
         w, b = w - 0.1 * 2 * x[part].T @ d / len(part), b - 0.1 * 2 * d.mean(0)
-    history = run(model, (x, y), loss=nn.losses.mse, optimizer=optim.SGD(0.1), batch_size=4, seed=5, metrics=["mae", "mse", "rmse"])
+    history = run(
+        model,
+        (x, y),
+        loss=nn.losses.mse,
+        optimizer=optim.SGD(0.1),
+        batch_size=4,
+        seed=5,
+        metrics=["mae", "mse", "rmse"],
+    )
     np.testing.assert_allclose(model.weight.numpy(), w, rtol=1e-5)
     np.testing.assert_allclose(model.bias.numpy(), b, rtol=1e-5)
     np.testing.assert_allclose(history["loss"], [losses / 10], rtol=1e-5)
@@ -107,25 +124,42 @@ class StopAt(train.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("checkpoint", "cut"), [({"every": 1}, 20), ({"every_steps": 3}, 11), ({"every_steps": 4}, 16)], ids=["epoch", "step", "last batch"])
+@pytest.mark.parametrize(
+    ("checkpoint", "cut"),
+    [({"every": 1}, 20), ({"every_steps": 3}, 11), ({"every_steps": 4}, 16)],
+    ids=["epoch", "step", "last batch"],
+)
 def test_a_resumed_run_has_the_same_bits(tmp_path: Path, checkpoint: dict[str, int], cut: int) -> None:
     def again() -> tuple[nn.Module, optim.Optimizer]:
         nf.random.seed(0)
         return noisy(), optim.Adam(optim.cosine(1e-2, 30))
 
-    settings: dict[str, Any] = {"epochs": 4, "validation": 0.2, "metrics": ["accuracy", "f1"], "seed": 3, "batch_size": 24}
+    settings: dict[str, Any] = {
+        "epochs": 4,
+        "validation": 0.2,
+        "metrics": ["accuracy", "f1"],
+        "seed": 3,
+        "batch_size": 24,
+    }
     model, optimizer = again()
     whole = run(model, optimizer=optimizer, callbacks=[train.EarlyStopping(patience=9)], **settings)
     path = tmp_path / "run.safetensors"
     second, other = again()
-    broken = run(second, optimizer=other, callbacks=[train.EarlyStopping(patience=9), train.Checkpoint(path, **checkpoint), StopAt(cut)], **settings)
+    broken = run(
+        second,
+        optimizer=other,
+        callbacks=[train.EarlyStopping(patience=9), train.Checkpoint(path, **checkpoint), StopAt(cut)],
+        **settings,
+    )
     assert broken.stopped.startswith("interrupted")
     nf.random.seed(99)
     third, fresh = noisy(), optim.Adam(optim.cosine(1e-2, 30))
     resumed = run(third, optimizer=fresh, callbacks=[train.EarlyStopping(patience=9)], resume=path, **settings)
     assert resumed.to_dict() == whole.to_dict()
     assert bits(third) == bits(model)
-    assert [t.numpy().tobytes() for t in fresh.state_tensors().values()] == [t.numpy().tobytes() for t in optimizer.state_tensors().values()]
+    assert [t.numpy().tobytes() for t in fresh.state_tensors().values()] == [
+        t.numpy().tobytes() for t in optimizer.state_tensors().values()
+    ]
 
 
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
@@ -145,7 +179,9 @@ def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
 
 def test_a_best_checkpoint_is_the_best(tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
-    history = run(net(), epochs=5, optimizer=optim.SGD(3.0), callbacks=[train.Checkpoint(path, best_only=True, monitor="loss")])
+    history = run(
+        net(), epochs=5, optimizer=optim.SGD(3.0), callbacks=[train.Checkpoint(path, best_only=True, monitor="loss")]
+    )
     best = int(np.argmin(history["loss"])) + 1
     other = run(net(), epochs=best, optimizer=optim.SGD(3.0), resume=path)
     assert other["loss"] == history["loss"][:best]
@@ -159,7 +195,9 @@ def test_early_stopping_restores_the_best() -> None:
         def on_epoch_end(self, run: train.Run) -> None:
             kept[run.epoch] = bits(run.model)
 
-    history = run(model, epochs=50, optimizer=optim.SGD(2.0), validation=0.3, callbacks=[Watch(), train.EarlyStopping(patience=2)])
+    history = run(
+        model, epochs=50, optimizer=optim.SGD(2.0), validation=0.3, callbacks=[Watch(), train.EarlyStopping(patience=2)]
+    )
     assert history.epochs < 50
     assert "val_loss has not become better for 2 epochs" in history.stopped
     assert bits(model) == kept[int(np.argmin(history["val_loss"]))]
@@ -175,7 +213,12 @@ def test_rates_follow_callbacks() -> None:
     run(net(), epochs=3, callbacks=[train.LearningRate(lambda epoch: 0.1 / (epoch + 1)), Watch()])
     assert seen == [0.1, 0.05, 0.033333]
     seen.clear()
-    run(net(), epochs=4, optimizer=optim.SGD(0.4), callbacks=[train.ReduceOnPlateau("loss", patience=1, min_delta=100.0), Watch()])
+    run(
+        net(),
+        epochs=4,
+        optimizer=optim.SGD(0.4),
+        callbacks=[train.ReduceOnPlateau("loss", patience=1, min_delta=100.0), Watch()],
+    )
     assert seen == [0.4, 0.2, 0.1, 0.05]
 
 
@@ -184,7 +227,10 @@ def test_a_bad_loss_is_named() -> None:
     x = x.copy()
     x[order(240, 0, 1)[70]] = np.nan  # in the third batch of the second epoch, and somewhere in the first
     first = order(240, 0, 0).index(order(240, 0, 1)[70]) // 32
-    with pytest.warns(RuntimeWarning, match=rf"fit: the loss is not finite since step {first + 1} of epoch 1; training stops. Lower the learning rate \(now 0.01\)"):
+    with pytest.warns(
+        RuntimeWarning,
+        match=rf"fit: the loss is not finite since step {first + 1} of epoch 1; training stops. Lower the learning rate \(now 0.01\)",
+    ):
         history = run(net(), (x, y), epochs=5)
     assert history.epochs == 1
     assert "not finite" in history.stopped
@@ -256,7 +302,9 @@ def test_metrics() -> None:
     p, t = nf.asarray(scores), nf.asarray(labels)
     guess = scores.argmax(1)
     np.testing.assert_array_equal(train.accuracy(p, t).numpy(), guess == labels)
-    np.testing.assert_array_equal(train.accuracy(p, nf.asarray(np.eye(4, dtype="float32")[labels])).numpy(), guess == labels)
+    np.testing.assert_array_equal(
+        train.accuracy(p, nf.asarray(np.eye(4, dtype="float32")[labels])).numpy(), guess == labels
+    )
     rank = (scores > scores[np.arange(50), labels][:, None]).sum(1)
     np.testing.assert_array_equal(train.top_k(p, t, 2).numpy(), rank < 2)
     table = np.zeros((4, 4))
@@ -269,13 +317,21 @@ def test_metrics() -> None:
     one = nf.asarray(scores[:, 0])
     np.testing.assert_array_equal(train.accuracy(one, nf.asarray(truth)).numpy(), (scores[:, 0] > 0) == (truth > 0))
     said = scores[:, 0] > 0
-    np.testing.assert_allclose(train.f1(one, nf.asarray(truth)), 2 * (said & (truth > 0)).sum() / (said.sum() + truth.sum()), rtol=1e-6)
+    np.testing.assert_allclose(
+        train.f1(one, nf.asarray(truth)), 2 * (said & (truth > 0)).sum() / (said.sum() + truth.sum()), rtol=1e-6
+    )
     with pytest.raises(ValueError, match="there is no metric 'acuracy'; accepted are accuracy, f1, mae"):
         run(net(), metrics=["acuracy"])
 
 
 def test_a_metric_can_be_any_function() -> None:
-    history = run(net(), metrics=[lambda p, t: nf.max(p, axis=1), train.Metric("count", lambda p, t: nf.sum(nf.ones_like(t)), lambda s, n: s)])
+    history = run(
+        net(),
+        metrics=[
+            lambda p, t: nf.max(p, axis=1),
+            train.Metric("count", lambda p, t: nf.sum(nf.ones_like(t)), lambda s, n: s),
+        ],
+    )
     assert list(history) == ["loss", "<lambda>", "count"]
     assert history["count"] == [240]
 
@@ -307,7 +363,6 @@ def test_batches() -> None:
 
 def test_the_order_is_the_same_for_ever() -> None:
     assert order(8, 0) == [4, 2, 3, 6, 7, 5, 1, 0]
-
 
 
 class Screen(io.StringIO):

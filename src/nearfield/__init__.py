@@ -30,3 +30,19 @@ from .tensor import Tensor
 bool, int8, uint8, int32, uint32, int64, float16, float32, float64 = _DTYPES.values()
 trace = _linalg.trace  # the module of this name would hide it
 __array_api_version__ = "2024.12"
+
+_LATER = {
+    "data": ".data", "nn": ".nn", "optim": ".optim", "train": ".train", "History": ".train.history",
+    "evaluate": ".train.fit", "fit": ".train.fit", "predict": ".train.fit",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """What is loaded when it is first used: a page that only runs models does not wait for training."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'nearfield' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(_LATER[name], __name__)
+    found = globals()[name] = module if _LATER[name] == f".{name}" else getattr(module, name)
+    return found

@@ -30,12 +30,16 @@ class Dataset:
     """
 
     def __init__(self, *arrays: Any) -> None:
-        self.arrays = tuple(a if isinstance(a, Tensor) or hasattr(a, "__array_interface__") else call("asarray", a) for a in arrays)
+        self.arrays = tuple(
+            a if isinstance(a, Tensor) or hasattr(a, "__array_interface__") else call("asarray", a) for a in arrays
+        )
         self.transforms: tuple[Callable[..., Any], ...] = ()
         lengths = [a.shape[0] if a.shape else -1 for a in self.arrays]
         if not lengths or len(set(lengths)) > 1 or lengths[0] < 0:
             shapes = ", ".join(str(tuple(a.shape)) for a in self.arrays) or "no array"
-            raise ShapeError(f"Dataset: the first axes of {shapes} count different numbers of examples; they must be equal.")
+            raise ShapeError(
+                f"Dataset: the first axes of {shapes} count different numbers of examples; they must be equal."
+            )
 
     def __len__(self) -> int:
         return int(self.arrays[0].shape[0])
@@ -51,7 +55,16 @@ class Dataset:
             batch = made if isinstance(made, tuple) else (made,)
         return batch
 
-    def batches(self, size: int = 32, *, shuffle: bool = False, seed: int = 0, epoch: int = 0, drop_last: bool = False, skip: int = 0) -> Iterator[Batch]:
+    def batches(
+        self,
+        size: int = 32,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        drop_last: bool = False,
+        skip: int = 0,
+    ) -> Iterator[Batch]:
         """The examples, `size` at a time.
 
         shuffle    in the order that seed and epoch decide, otherwise from the first to the last
@@ -98,12 +111,16 @@ def _kept(array: Any, rows: Sequence[int]) -> Any:
 
 def _rows(array: Any, rows: Sequence[int]) -> Tensor:
     if not isinstance(array, Tensor):
-        chosen = array[rows.start : rows.stop : rows.step] if isinstance(rows, range) and rows.stop >= 0 else array[list(rows)]
+        chosen = (
+            array[rows.start : rows.stop : rows.step]
+            if isinstance(rows, range) and rows.stop >= 0
+            else array[list(rows)]
+        )
         return call("asarray", chosen)
     shape = (len(rows), *array.shape[1:])
     if array.device == "host":
         step = prod(array.shape[1:]) * array.dtype.itemsize
-        view = memoryview(array._bytes())  # noqa: SLF001
+        view = memoryview(array._bytes())
         return leaf(b"".join([view[i * step : (i + 1) * step] for i in rows]), shape, array.dtype)
     return apply("take", array, call("asarray", list(rows), dtype="int32"), axis=0)
 
@@ -112,5 +129,9 @@ def as_dataset(data: Any) -> Dataset | None:
     """The Dataset that tuples of arrays stand for; None for an iterable of batches."""
     if isinstance(data, Dataset):
         return data
-    arrays = isinstance(data, (tuple, list)) and len(data) > 0 and all(hasattr(a, "shape") or isinstance(a, list) for a in data)
+    arrays = (
+        isinstance(data, (tuple, list))
+        and len(data) > 0
+        and all(hasattr(a, "shape") or isinstance(a, list) for a in data)
+    )
     return Dataset(*data) if arrays else None

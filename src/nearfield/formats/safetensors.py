@@ -50,7 +50,9 @@ def decode(data: Any, where: str = "safetensors") -> tuple[dict[str, Tensor], di
 
 def _header(view: memoryview, where: str) -> tuple[dict[str, Any], int]:
     if len(view) < 8:
-        raise FormatError(f"{where}: the file has {len(view)} bytes; a safetensors file has at least 8. It is cut short; fetch it again.")
+        raise FormatError(
+            f"{where}: the file has {len(view)} bytes; a safetensors file has at least 8. It is cut short; fetch it again."
+        )
     size = int.from_bytes(view[:8], "little")
     if size > min(len(view) - 8, MAX_HEADER_BYTES):
         raise FormatError(
@@ -92,13 +94,19 @@ def _entry(name: str, entry: Any, size: int, where: str) -> tuple[str, tuple[int
     if not isinstance(shape, list) or len(shape) > 32 or not all(map(_whole, shape)):
         raise FormatError(f"{place}: shape is {_short(shape)}; accepted are at most 32 numbers from 0.")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_whole, offsets)):
-        raise FormatError(f"{place}: data_offsets is {_short(offsets)}; accepted are [first byte, byte after the last].")
+        raise FormatError(
+            f"{place}: data_offsets is {_short(offsets)}; accepted are [first byte, byte after the last]."
+        )
     first, last = offsets
     if not first <= last <= size:
-        raise FormatError(f"{place}: bytes {first} to {last} are not in the {size} bytes of data. The file is cut short; fetch it again.")
+        raise FormatError(
+            f"{place}: bytes {first} to {last} are not in the {size} bytes of data. The file is cut short; fetch it again."
+        )
     needed = prod(shape) * _BITS[code] // 8
     if needed != last - first:
-        raise FormatError(f"{place}: shape {_short(shape)} of {code} needs {needed} bytes but data_offsets hold {last - first}.")
+        raise FormatError(
+            f"{place}: shape {_short(shape)} of {code} needs {needed} bytes but data_offsets hold {last - first}."
+        )
     return code, tuple(shape), first, last
 
 
@@ -107,10 +115,14 @@ def _check_spans(spans: list[tuple[int, int, str]], size: int, where: str) -> No
     at = 0
     for first, last, name in spans:
         if first != at:
-            raise FormatError(f"{where}: tensor {_short(name)} begins at byte {first} of the data; accepted is {at}, where the one before ends.")
+            raise FormatError(
+                f"{where}: tensor {_short(name)} begins at byte {first} of the data; accepted is {at}, where the one before ends."
+            )
         at = last
     if at != size:
-        raise FormatError(f"{where}: the tensors end at byte {at} of the data but it has {size}; accepted is the same number.")
+        raise FormatError(
+            f"{where}: the tensors end at byte {at} of the data but it has {size}; accepted is the same number."
+        )
 
 
 def _tensor(code: str, shape: tuple[int, ...], data: memoryview) -> Tensor:
@@ -162,15 +174,16 @@ def _code(name: str, dtype: DType) -> str:
     return _CODES[dtype.name]
 
 
-def save_tensors(path: str | PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def save_tensors(
+    path: str | PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write named tensors, and strings beside them. The file appears whole or not at all."""
     header, order = _layout({name: call("asarray", t) for name, t in tensors.items()}, metadata or {})
 
     def write(file: BinaryIO) -> None:
         file.write(len(header).to_bytes(8, "little"))
         file.write(header)
-        for tensor in order:
-            file.write(tensor._bytes())  # noqa: SLF001
+        file.writelines(tensor._bytes() for tensor in order)
 
     with replacing(path) as writer:
         writer(write)

@@ -8,7 +8,11 @@ from .activation import softmax
 
 __all__ = ["causal_mask", "rope", "scaled_dot_product_attention"]
 
-_LOWEST = {"float16": -6e4, "float32": -1e30, "float64": -1e30}  # finite: a row without any key gives an average, not NaN
+_LOWEST = {
+    "float16": -6e4,
+    "float32": -1e30,
+    "float64": -1e30,
+}  # finite: a row without any key gives an average, not NaN
 
 
 def causal_mask(n_queries: int, n_keys: int) -> Tensor:

@@ -27,7 +27,9 @@ def _each(who: str, name: str, value: Sizes, rank: int) -> tuple[int, ...]:
     """One number per axis of space, from one for all or one each."""
     sizes = (value,) * rank if isinstance(value, int) else tuple(value)
     if len(sizes) != rank or min(sizes, default=1) < 1:
-        raise ShapeError(f"{who}: {name} is {value!r}; accepted are a number from 1, or {rank} of them, one per axis of space.")
+        raise ShapeError(
+            f"{who}: {name} is {value!r}; accepted are a number from 1, or {rank} of them, one per axis of space."
+        )
     return sizes
 
 
@@ -44,7 +46,9 @@ def _pads(who: str, padding: Padding, space: Sequence[int], size: Sizes, stride:
         return ((padding, padding),) * rank
     pairs = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding) if not isinstance(padding, str) else ()
     if len(pairs) != rank or any(len(p) != 2 for p in pairs):
-        raise ShapeError(f"{who}: padding is {padding!r}; accepted are 'same', 'valid', a number, or {rank} numbers or (before, after) pairs.")
+        raise ShapeError(
+            f"{who}: padding is {padding!r}; accepted are 'same', 'valid', a number, or {rank} numbers or (before, after) pairs."
+        )
     return pairs  # type: ignore[return-value]
 
 
@@ -56,7 +60,9 @@ def _reach(who: str, size: Sizes, dilation: Sizes, rank: int) -> tuple[int, ...]
 def _check_fits(who: str, space: Sequence[int], pads: Pads, reach: Sequence[int]) -> None:
     for axis, (n, (low, high), m) in enumerate(zip(space, pads, reach, strict=True)):
         if n + low + high < m:
-            raise ShapeError(f"{who}: the window spans {m} along axis {axis + 1} but x has {n}, with padding {n + low + high}; accepted is {m} and more.")
+            raise ShapeError(
+                f"{who}: the window spans {m} along axis {axis + 1} but x has {n}, with padding {n + low + high}; accepted is {m} and more."
+            )
 
 
 def _grouped(who: str, x: Tensor, w: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -73,7 +79,9 @@ def _grouped(who: str, x: Tensor, w: Tensor, groups: int) -> tuple[Tensor, Tenso
     return split, call("permute_dims", parts, (*range(rank), rank + 1, rank, rank + 2))
 
 
-def conv(x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1) -> Tensor:
+def conv(
+    x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1
+) -> Tensor:
     """Slide `w` over the space and sum the products; any number of axes of space.
 
     x         [n, *space, ci]
@@ -91,7 +99,9 @@ def conv(x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid",
 def _conv(who: str, x: Tensor, w: Tensor, stride: Sizes, padding: Padding, dilation: Sizes, groups: int) -> Tensor:
     rank = x.ndim - 2
     if w.ndim != rank + 2:
-        raise ShapeError(f"{who}: w has shape {w.shape}; accepted is rank {x.ndim} beside x of shape {x.shape}: window, channels in, channels out.")
+        raise ShapeError(
+            f"{who}: w has shape {w.shape}; accepted is rank {x.ndim} beside x of shape {x.shape}: window, channels in, channels out."
+        )
     space, size = x.shape[1:-1], w.shape[:-2]
     hops, gaps = _each(who, "stride", stride, rank), _each(who, "dilation", dilation, rank)
     pads = _pads(who, padding, space, size, hops, gaps)
@@ -101,7 +111,9 @@ def _conv(who: str, x: Tensor, w: Tensor, stride: Sizes, padding: Padding, dilat
     return call("reshape", y, (*y.shape[:-2], w.shape[-1]))
 
 
-def conv1d(x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1) -> Tensor:
+def conv1d(
+    x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1
+) -> Tensor:
     """Slide `w` along the time and sum the products: `conv` with one axis of space.
 
     x        [n, t, ci]
@@ -113,7 +125,9 @@ def conv1d(x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid
     return _conv("conv1d", x, w, stride, padding, dilation, groups)
 
 
-def conv2d(x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1) -> Tensor:
+def conv2d(
+    x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1
+) -> Tensor:
     """Slide `w` over the image and sum the products: `conv` with two axes of space.
 
     x        [n, h, w, ci]
@@ -126,7 +140,14 @@ def conv2d(x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid
 
 
 def conv_transpose(
-    x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1, output_padding: Sizes = 0
+    x: Tensor,
+    w: Tensor,
+    *,
+    stride: Sizes = 1,
+    padding: Padding = "valid",
+    dilation: Sizes = 1,
+    groups: int = 1,
+    output_padding: Sizes = 0,
 ) -> Tensor:
     """Stamp `w`, times each element of x, `stride` apart: the adjoint of `conv` in its input.
 
@@ -152,7 +173,14 @@ def conv_transpose(
 
 
 def conv_transpose2d(
-    x: Tensor, w: Tensor, *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1, groups: int = 1, output_padding: Sizes = 0
+    x: Tensor,
+    w: Tensor,
+    *,
+    stride: Sizes = 1,
+    padding: Padding = "valid",
+    dilation: Sizes = 1,
+    groups: int = 1,
+    output_padding: Sizes = 0,
 ) -> Tensor:
     """`conv_transpose` of images.
 
@@ -161,10 +189,14 @@ def conv_transpose2d(
     returns  [n, ho, wo, co]
     """
     check("x: n h w ci, w: kh kw cg co", "conv_transpose2d", x=x.shape, w=w.shape)
-    return conv_transpose(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups, output_padding=output_padding)
+    return conv_transpose(
+        x, w, stride=stride, padding=padding, dilation=dilation, groups=groups, output_padding=output_padding
+    )
 
 
-def _windows(who: str, x: Tensor, size: Sizes, stride: Sizes | None, padding: Padding, dilation: Sizes, value: float) -> Tensor:
+def _windows(
+    who: str, x: Tensor, size: Sizes, stride: Sizes | None, padding: Padding, dilation: Sizes, value: float
+) -> Tensor:
     """The windows of each channel: [n, c, *out, elements]."""
     rank = x.ndim - 2
     sizes, gaps = _each(who, "size", size, rank), _each(who, "dilation", dilation, rank)
@@ -182,7 +214,9 @@ def _channels_last(y: Tensor) -> Tensor:
     return call("permute_dims", y, (0, *range(2, y.ndim), 1))
 
 
-def max_pool(x: Tensor, size: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid", dilation: Sizes = 1) -> Tensor:
+def max_pool(
+    x: Tensor, size: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid", dilation: Sizes = 1
+) -> Tensor:
     """The largest element of each window.
 
     x        [n, *space, c]
@@ -196,7 +230,9 @@ def max_pool(x: Tensor, size: Sizes, *, stride: Sizes | None = None, padding: Pa
     return _channels_last(largest(views, axis=tuple(range(x.ndim, views.ndim))))
 
 
-def avg_pool(x: Tensor, size: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid", count_padding: bool = False) -> Tensor:
+def avg_pool(
+    x: Tensor, size: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid", count_padding: bool = False
+) -> Tensor:
     """The average of each window.
 
     x              [n, *space, c]

@@ -28,7 +28,9 @@ def _reduced(who: str, loss: Tensor, reduction: str) -> Tensor:
 def _same_shape(who: str, prediction: Tensor, target: Any) -> Tensor:
     target = call("asarray", target)
     if prediction.shape != target.shape:
-        raise ShapeError(f"{who}: prediction has shape {prediction.shape} but target {target.shape}; they must be equal. Reshape one of them.")
+        raise ShapeError(
+            f"{who}: prediction has shape {prediction.shape} but target {target.shape}; they must be equal. Reshape one of them."
+        )
     return target
 
 
@@ -67,7 +69,11 @@ def cross_entropy(
     who, axis, target = "cross_entropy", axis_of("cross_entropy", axis, logits.ndim), call("asarray", target)
     scores = log_softmax(logits, axis=axis)
     classes = logits.shape[axis]
-    spread = call("reshape", call("asarray", class_weights), (-1, *(1,) * (logits.ndim - 1 - axis))) if class_weights is not None else None
+    spread = (
+        call("reshape", call("asarray", class_weights), (-1, *(1,) * (logits.ndim - 1 - axis)))
+        if class_weights is not None
+        else None
+    )
     if target.dtype.kind == "f":
         goal = _same_shape(who, logits, target)
         goal = goal * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else goal
@@ -95,7 +101,9 @@ def nll(log_probabilities: Tensor, target: Any, *, axis: int = -1, reduction: st
     return _reduced("nll", -_picked("nll", log_probabilities, call("asarray", target), axis), reduction)
 
 
-def binary_cross_entropy(logits: Tensor, target: Any, *, positive_weight: float = 1.0, reduction: str = "none") -> Tensor:
+def binary_cross_entropy(
+    logits: Tensor, target: Any, *, positive_weight: float = 1.0, reduction: str = "none"
+) -> Tensor:
     """-target log σ(logits) - (1 - target) log(1 - σ(logits)), averaged per example.
 
     logits           [n, ...]    before sigmoid
@@ -166,7 +174,9 @@ def hinge(scores: Tensor, target: Any, *, margin: float = 1.0, reduction: str = 
     return _reduced("hinge", _per_example(maximum(margin - scores * target, 0)), reduction)
 
 
-def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, *, margin: float = 1.0, reduction: str = "none") -> Tensor:
+def triplet(
+    anchor: Tensor, positive: Tensor, negative: Tensor, *, margin: float = 1.0, reduction: str = "none"
+) -> Tensor:
     """max(0, |anchor - positive| - |anchor - negative| + margin), with Euclidean lengths along the last axis.
 
     source  Schroff et al. 2015, arXiv:1503.03832

@@ -24,7 +24,9 @@ def _standard(x: Tensor, axis: Axes, eps: float) -> Tensor:
     return centred / sqrt(mean(centred * centred, axis=axis, keepdims=True) + eps)
 
 
-def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, axis: Axes = -1, eps: float = 1e-5) -> Tensor:
+def layer_norm(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, axis: Axes = -1, eps: float = 1e-5
+) -> Tensor:
     """(x - mean) / √(variance + eps) · weight + bias, with mean and variance along the axes.
 
     weight  broadcasts with x; None for 1
@@ -43,7 +45,9 @@ def rms_norm(x: Tensor, weight: Tensor | None = None, *, axis: Axes = -1, eps: f
     return _affine(wide / sqrt(mean(wide * wide, axis=axis, keepdims=True) + eps), weight, None, x)
 
 
-def group_norm(x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5) -> Tensor:
+def group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5
+) -> Tensor:
     """(x - mean) / √(variance + eps) · weight + bias, with one mean and variance per example and group of channels.
 
     x       [n, *space, c]

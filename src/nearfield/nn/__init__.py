@@ -1,7 +1,6 @@
 """Neural networks: modules, layers, activations, losses, and initial values."""
 
 from ..functional.activation import *  # noqa: F403
-from ..functional.activation import __all__ as _activations
 from ..functional.attention import causal_mask, rope, scaled_dot_product_attention
 from ..functional.conv import (
     avg_pool,
@@ -26,3 +25,14 @@ from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .pool import AvgPool, Flatten, GlobalAvgPool, GlobalMaxPool, MaxPool
 from .recurrent import GRU, LSTM
 from .sequential import Residual, Sequential
+
+__all__ = [
+    "GRU", "LSTM", "AvgPool", "BatchNorm", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
+    "GlobalAvgPool", "GlobalMaxPool", "GroupNorm", "LayerNorm", "Linear", "MaxPool", "Module", "MultiHeadAttention",
+    "RMSNorm", "Residual", "Sequential", "TransformerBlock", "avg_pool", "batch_norm", "causal_mask", "celu",
+    "conv1d", "conv2d", "conv_transpose", "conv_transpose2d", "elu", "gelu", "global_avg_pool", "global_max_pool",
+    "glu", "group_norm", "hard_sigmoid", "hard_swish", "hard_tanh", "init", "instance_norm", "layer_norm",
+    "leaky_relu", "local_response_norm", "log_sigmoid", "log_softmax", "logsumexp", "losses", "max_pool", "mish",
+    "prelu", "relu", "relu6", "rms_norm", "rope", "scaled_dot_product_attention", "selu", "sigmoid", "silu",
+    "softmax", "softplus", "softsign", "tanh", "value_and_grad",
+]  # fmt: skip

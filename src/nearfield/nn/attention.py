@@ -35,7 +35,9 @@ class MultiHeadAttention(Module):
         self.output = Linear(d, d, bias=bias, generator=generator)
         self.heads = heads
 
-    def __call__(self, x: Tensor, memory: Tensor | None = None, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def __call__(
+        self, x: Tensor, memory: Tensor | None = None, *, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
         """x[n, t, d] -> [n, t, d]
 
         memory  [n, s, d_memory]  what is attended to; x unless given
@@ -44,7 +46,12 @@ class MultiHeadAttention(Module):
         """
         check("x: n t d, weight: d e", "MultiHeadAttention", x=x.shape, weight=self.query.weight.shape)
         source = x if memory is None else memory
-        check("memory: n s d_memory, weight: d_memory e", "MultiHeadAttention", memory=source.shape, weight=self.key.weight.shape)
+        check(
+            "memory: n s d_memory, weight: d_memory e",
+            "MultiHeadAttention",
+            memory=source.shape,
+            weight=self.key.weight.shape,
+        )
         q, k, v = (self._split(part) for part in (self.query(x), self.key(source), self.value(source)))
         y = scaled_dot_product_attention(q, k, v, mask=mask, causal=causal)
         return self.output(call("reshape", call("permute_dims", y, (0, 2, 1, 3)), x.shape))
@@ -67,7 +74,14 @@ class TransformerBlock(Module):
     """
 
     def __init__(
-        self, d: int, heads: int, *, d_hidden: int | None = None, dropout: float = 0.0, causal: bool = False, generator: Generator | None = None
+        self,
+        d: int,
+        heads: int,
+        *,
+        d_hidden: int | None = None,
+        dropout: float = 0.0,
+        causal: bool = False,
+        generator: Generator | None = None,
     ) -> None:
         self.norm1, self.norm2 = LayerNorm(d), LayerNorm(d)
         self.attention = MultiHeadAttention(d, heads, generator=generator)

@@ -76,5 +76,7 @@ class ConvTranspose2d(Module):
     def __call__(self, x: Tensor) -> Tensor:
         """x[n, h, w, ci] -> [n, ho, wo, co]"""
         check("x: n h w ci", "ConvTranspose2d", x=x.shape)
-        y = conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding, output_padding=self.output_padding)
+        y = conv_transpose2d(
+            x, self.weight, stride=self.stride, padding=self.padding, output_padding=self.output_padding
+        )
         return y if self.bias is None else y + self.bias

@@ -11,7 +11,9 @@ from .module import Module
 __all__ = ["value_and_grad"]
 
 
-def value_and_grad(module: Module, function: Callable[..., Any], *, has_aux: bool = False) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
+def value_and_grad(
+    module: Module, function: Callable[..., Any], *, has_aux: bool = False
+) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
     """The function that returns (function's value, gradients by parameter name) for the arguments it is called with.
 
     module    its trainable parameters are the variables, wherever the function uses them
@@ -25,7 +27,9 @@ def value_and_grad(module: Module, function: Callable[..., Any], *, has_aux: boo
     def differentiated(*args: Any) -> tuple[Any, dict[str, Tensor]]:
         before = module.parameters()
         if not before:
-            raise GradError(f"value_and_grad: {type(module).__name__} has no trainable parameter; call unfreeze() on what is to be trained.")
+            raise GradError(
+                f"value_and_grad: {type(module).__name__} has no trainable parameter; call unfreeze() on what is to be trained."
+            )
 
         def inside(variables: dict[str, Tensor]) -> Any:
             module.set_state_tensors(variables)

@@ -9,7 +9,17 @@ from math import prod, sqrt
 from .. import random
 from ..tensor import Tensor, call
 
-__all__ = ["glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal", "orthogonal", "uniform"]
+__all__ = [
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "orthogonal",
+    "uniform",
+]
 
 Shape = tuple[int, ...]
 Generator = random.Generator | None

@@ -1,4 +1,3 @@
 """Losses under one name: `nn.losses.cross_entropy` and the others."""
 
 from ..functional.loss import *  # noqa: F403
-from ..functional.loss import __all__

@@ -107,12 +107,16 @@ class Module:
     _frozen: frozenset[Path] = frozenset()
 
     def _is_parameter(self, entry: Entry) -> bool:
-        return isinstance(entry.value, Tensor) and entry.value.dtype.kind == "f" and entry.path[0] not in entry.owner.buffers
+        return (
+            isinstance(entry.value, Tensor)
+            and entry.value.dtype.kind == "f"
+            and entry.path[0] not in entry.owner.buffers
+        )
 
     def parameters(self) -> dict[str, Tensor]:
         """The trainable Tensors by name: real, not frozen, no buffers."""
         found = (e for e in entries(self) if self._is_parameter(e))
-        return {e.name: e.value for e in found if e.path not in e.owner._frozen}  # noqa: SLF001
+        return {e.name: e.value for e in found if e.path not in e.owner._frozen}
 
     def state(self) -> dict[str, Tensor]:
         """All Tensors by name, frozen ones and buffers included: what is saved."""
@@ -140,7 +144,7 @@ class Module:
     def state_key(self) -> tuple[Any, ...]:
         """What else a step depends on, as one hashable value: modes, what is frozen, and settings."""
         return tuple(
-            (part._frozen, tuple((name, value) for name, value in _attributes(part) if _is_setting(value)))  # noqa: SLF001
+            (part._frozen, tuple((name, value) for name, value in _attributes(part) if _is_setting(value)))
             for part in self.modules().values()
         )
 
@@ -189,13 +193,13 @@ class Module:
         A frozen BatchNorm uses its running statistics and leaves them alone.
         """
         for e in self._chosen("freeze", names):
-            e.owner._frozen |= {e.path}  # noqa: SLF001
+            e.owner._frozen |= {e.path}
         return self
 
     def unfreeze(self, *names: str) -> Self:
         """Train again what `freeze` kept: all, or those of the names."""
         for e in self._chosen("unfreeze", names):
-            e.owner._frozen -= {e.path}  # noqa: SLF001
+            e.owner._frozen -= {e.path}
         return self
 
     def _chosen(self, who: str, names: tuple[str, ...]) -> list[Entry]:
@@ -299,7 +303,7 @@ def _details(module: Module) -> Iterator[str]:
     """A module's own Tensors with their shapes, and its settings."""
     for name, value in _attributes(module):
         if isinstance(value, Tensor):
-            frozen = " frozen" if (name,) in module._frozen else ""  # noqa: SLF001
+            frozen = " frozen" if (name,) in module._frozen else ""
             yield f"{name}{list(value.shape)}{frozen}"
         elif name != "training" and _is_setting(value):
             yield f"{name}={value!r}"

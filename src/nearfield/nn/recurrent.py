@@ -50,7 +50,13 @@ class GRU(Module):
 
     def __call__(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x[n, t, d], state[n, h] (zeros unless given) -> all states [n, t, h], the last state [n, h]"""
-        sizes = check("x: n t d, weight_x: d g, weight_h: h g", "GRU", x=x.shape, weight_x=self.weight_x.shape, weight_h=self.weight_h.shape)
+        sizes = check(
+            "x: n t d, weight_x: d g, weight_h: h g",
+            "GRU",
+            x=x.shape,
+            weight_x=self.weight_x.shape,
+            weight_h=self.weight_h.shape,
+        )
         h = call("full", (sizes["n"], sizes["h"]), 0.0, dtype=x.dtype) if state is None else state
         inputs, steps = x @ self.weight_x + self.bias_x, []
         for t in range(sizes["t"]):
@@ -81,7 +87,13 @@ class LSTM(Module):
 
     def __call__(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x[n, t, d], state (h[n, h], c[n, h]) (zeros unless given) -> all h [n, t, h], the last (h, c)"""
-        sizes = check("x: n t d, weight_x: d g, weight_h: h g", "LSTM", x=x.shape, weight_x=self.weight_x.shape, weight_h=self.weight_h.shape)
+        sizes = check(
+            "x: n t d, weight_x: d g, weight_h: h g",
+            "LSTM",
+            x=x.shape,
+            weight_x=self.weight_x.shape,
+            weight_h=self.weight_h.shape,
+        )
         zeros = call("full", (sizes["n"], sizes["h"]), 0.0, dtype=x.dtype)
         h, c = (zeros, zeros) if state is None else state
         inputs, steps = x @ self.weight_x + self.bias, []

@@ -17,9 +17,11 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers: Layer) -> None:
-        wrong = [layer for layer in layers if not callable(layer)]
+        wrong: list[Any] = [layer for layer in list[Any](layers) if not callable(layer)]
         if wrong:
-            raise TypeError(f"Sequential: {wrong[0]!r} cannot be called; accepted are modules and functions, as Sequential(a, b).")
+            raise TypeError(
+                f"Sequential: {wrong[0]!r} cannot be called; accepted are modules and functions, as Sequential(a, b)."
+            )
         self.layers = list(layers)
 
     def __call__(self, x: Any) -> Any:

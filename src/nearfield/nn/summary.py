@@ -43,7 +43,10 @@ class Summary:
         return self.parameters - sum(row.frozen for row in self.rows)
 
     def _cells(self) -> list[tuple[str, str, str]]:
-        return [(f"{row.name or self.title} ({row.kind})" if row.name else row.kind, row.shape, _number(row.parameters)) for row in self.rows]
+        return [
+            (f"{row.name or self.title} ({row.kind})" if row.name else row.kind, row.shape, _number(row.parameters))
+            for row in self.rows
+        ]
 
     def _total(self) -> str:
         frozen = self.parameters - self.trainable
@@ -99,12 +102,12 @@ def summarise(module: Module, example: Any) -> Summary:
     shapes = _shapes(module, example) if example is not None else {}
     own: dict[int, list[Any]] = {}
     for e in entries(module):
-        if module._is_parameter(e):  # noqa: SLF001
+        if module._is_parameter(e):
             own.setdefault(id(e.owner), []).append(e)
     rows = []
     for name, part in module.modules().items():
         held = own.get(id(part), [])
-        frozen = sum(e.value.size for e in held if e.path in part._frozen)  # noqa: SLF001
+        frozen = sum(e.value.size for e in held if e.path in part._frozen)
         rows.append(Row(name, type(part).__name__, shapes.get(id(part), ""), sum(e.value.size for e in held), frozen))
     return Summary(type(module).__name__, tuple(rows), sum(t.nbytes for t in module.state().values()))
 
@@ -134,7 +137,12 @@ def _arguments(example: Any) -> tuple[Any, ...]:
 @contextmanager
 def _watched(kinds: set[type], found: dict[int, str]) -> Iterator[None]:
     """While it lasts, calls of these classes note what they return."""
-    watched = {base: base.__dict__["__call__"] for kind in kinds for base in kind.__mro__ if "__call__" in base.__dict__ and base is not type}
+    watched = {
+        base: base.__dict__["__call__"]
+        for kind in kinds
+        for base in kind.__mro__
+        if "__call__" in base.__dict__ and base is not type
+    }
 
     def noting(function: Any) -> Any:
         def noted(self: Module, *args: Any, **options: Any) -> Any:

@@ -15,7 +15,9 @@ def _step(optimizer: "Adam | AdamW", g: Tensor, m: Tensor, v: Tensor) -> tuple[T
     m = m * optimizer.beta1 + g * (1 - optimizer.beta1)
     v = v * optimizer.beta2 + g * g * (1 - optimizer.beta2)
     t = call("astype", optimizer.step, g.dtype)
-    first, second = (-expm1(t * log(beta)) if beta else 1.0 for beta in (optimizer.beta1, optimizer.beta2))  # 1 - βᵗ, also for small t
+    first, second = (
+        -expm1(t * log(beta)) if beta else 1.0 for beta in (optimizer.beta1, optimizer.beta2)
+    )  # 1 - βᵗ, also for small t
     return m / first / (sqrt(v / second) + optimizer.eps), m, v
 
 
@@ -27,7 +29,9 @@ class Adam(Optimizer):
 
     slot_names = ("mean", "square")
 
-    def __init__(self, learning_rate: Rate = 1e-3, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
+    def __init__(
+        self, learning_rate: Rate = 1e-3, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    ) -> None:
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         super().__init__(learning_rate)
 
@@ -46,7 +50,13 @@ class AdamW(Optimizer):
     slot_names = ("mean", "square")
 
     def __init__(
-        self, learning_rate: Rate = 1e-3, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01
+        self,
+        learning_rate: Rate = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
     ) -> None:
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
         super().__init__(learning_rate)

@@ -15,7 +15,9 @@ class Lion(Optimizer):
 
     slot_names = ("mean",)
 
-    def __init__(self, learning_rate: Rate = 1e-4, *, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, learning_rate: Rate = 1e-4, *, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0
+    ) -> None:
         self.beta1, self.beta2, self.weight_decay = beta1, beta2, weight_decay
         super().__init__(learning_rate)
 

@@ -73,9 +73,13 @@ class Optimizer:
         for name, g in grads.items():
             p = parameters.get(name)
             if p is None:
-                raise KeyError(f"{type(self).__name__}.update: no trainable parameter is called {name!r}; accepted are those of model.parameters().")
+                raise KeyError(
+                    f"{type(self).__name__}.update: no trainable parameter is called {name!r}; accepted are those of model.parameters()."
+                )
             if g.shape != p.shape:
-                raise ShapeError(f"{type(self).__name__}.update: the gradient of {name!r} has shape {g.shape}; accepted is the parameter's, {p.shape}.")
+                raise ShapeError(
+                    f"{type(self).__name__}.update: the gradient of {name!r} has shape {g.shape}; accepted is the parameter's, {p.shape}."
+                )
             new[name] = self._changed(name, p, g, rate)
         model.set_state_tensors(new)
 
@@ -84,7 +88,9 @@ class Optimizer:
         self._prepare(name, p)
         wide = DTYPES["float32"] if p.dtype.itemsize == 2 else p.dtype
         slots = [self.slots[f"{slot}.{name}"] for slot in self.slot_names]
-        value, *changed = self.change(call("astype", p, wide), call("astype", g, wide), call("astype", rate, wide), *slots)
+        value, *changed = self.change(
+            call("astype", p, wide), call("astype", g, wide), call("astype", rate, wide), *slots
+        )
         for slot, tensor in zip(self.slot_names, changed, strict=True):
             self.slots[f"{slot}.{name}"] = tensor
         return call("astype", value, p.dtype)
@@ -123,15 +129,27 @@ class Optimizer:
 
         found = load_tensors(path)
         lacking = {"step", "learning_rate", *self.slots} - found.keys()
-        wrong = [name for name in found if name not in ("step", "learning_rate") and name.split(".")[0] not in self.slot_names]
+        wrong = [
+            name
+            for name in found
+            if name not in ("step", "learning_rate") and name.split(".")[0] not in self.slot_names
+        ]
         if lacking or wrong:
-            name = sorted(lacking)[0] if lacking else wrong[0]
-            raise FormatError(f"{type(self).__name__}.load: {path} {'lacks' if lacking else 'has'} {name!r}; accepted is what its save wrote.")
+            name = min(lacking) if lacking else wrong[0]
+            raise FormatError(
+                f"{type(self).__name__}.load: {path} {'lacks' if lacking else 'has'} {name!r}; accepted is what its save wrote."
+            )
         self.slots = {}
         self.set_state_tensors(found)
         return self
 
     def __repr__(self) -> str:
-        rate = repr(self.schedule) if self.schedule is not None else f"{self._rate.item():g}" if self._rate.node.value is not None else "…"
+        rate = (
+            repr(self.schedule)
+            if self.schedule is not None
+            else f"{self._rate.item():g}"
+            if self._rate.node.value is not None
+            else "…"
+        )
         settings = "".join(f", {k}={v!r}" for k, v in vars(self).items() if isinstance(v, (int, float, bool)))
         return f"{type(self).__name__}({rate}{settings})"

@@ -38,7 +38,9 @@ def linear(start: float, end: float, steps: int) -> Schedule:
 
 def step_decay(start: float, factor: float, every: int) -> Schedule:
     """start · factor^⌊step / every⌋"""
-    return Schedule(f"step_decay({start:g}, {factor:g}, {every})", lambda t: exp(floor(t / every) * log(factor)) * start)
+    return Schedule(
+        f"step_decay({start:g}, {factor:g}, {every})", lambda t: exp(floor(t / every) * log(factor)) * start
+    )
 
 
 def exponential(start: float, factor: float, every: int = 1) -> Schedule:
@@ -51,7 +53,10 @@ def cosine(start: float, steps: int, *, end: float = 0.0) -> Schedule:
 
     source  Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts
     """
-    return Schedule(f"cosine({start:g}, {steps}, end={end:g})", lambda t: (cos(minimum(t / steps, 1) * pi) + 1) * ((start - end) / 2) + end)
+    return Schedule(
+        f"cosine({start:g}, {steps}, end={end:g})",
+        lambda t: (cos(minimum(t / steps, 1) * pi) + 1) * ((start - end) / 2) + end,
+    )
 
 
 def join(*parts: Schedule | int) -> Schedule:
@@ -79,5 +84,6 @@ def warm_up(steps: int, then: Schedule | float) -> Schedule:
     """
     after = then if isinstance(then, Schedule) else constant(float(then))
     return Schedule(
-        f"warm_up({steps}, {after!r})", lambda t: where(t < steps, after(call("full", t.shape, 0.0)) * (t / steps), after(maximum(t - steps, 0)))
+        f"warm_up({steps}, {after!r})",
+        lambda t: where(t < steps, after(call("full", t.shape, 0.0)) * (t / steps), after(maximum(t - steps, 0))),
     )

@@ -12,7 +12,9 @@ class SGD(Optimizer):
     source  Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning"
     """
 
-    def __init__(self, learning_rate: Rate, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, learning_rate: Rate, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov=True with momentum=0; accepted is a momentum above 0, such as 0.9.")
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay

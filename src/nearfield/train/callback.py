@@ -51,7 +51,11 @@ class _Watch:
         if mode not in ("min", "max", "auto"):
             raise ValueError(f"mode is {mode!r}; accepted are 'min', 'max' and 'auto'.")
         grows = any(word in monitor for word in ("accuracy", "f1", "top_", "auc", "precision", "recall"))
-        self.monitor, self.sign, self.min_delta = monitor, -1.0 if mode == "max" or (mode == "auto" and grows) else 1.0, min_delta
+        self.monitor, self.sign, self.min_delta = (
+            monitor,
+            -1.0 if mode == "max" or (mode == "auto" and grows) else 1.0,
+            min_delta,
+        )
         self.best: float | None = None
         self.waited = 0
 
@@ -59,7 +63,9 @@ class _Watch:
         """Take the last epoch's number in; whether it is the best so far."""
         values = run.history.get(self.monitor)
         if not values:
-            raise KeyError(f"{who}: there is no {self.monitor!r} to watch; accepted are {', '.join(run.history)}. Give fit validation=.")
+            raise KeyError(
+                f"{who}: there is no {self.monitor!r} to watch; accepted are {', '.join(run.history)}. Give fit validation=."
+            )
         value = values[-1]
         if self.best is None or self.sign * (self.best - value) > self.min_delta:
             self.best, self.waited = value, 0
@@ -82,7 +88,15 @@ class EarlyStopping(Callback):
     restore_best  put the parameters of the best epoch back at the end
     """
 
-    def __init__(self, monitor: str = "val_loss", *, patience: int = 3, min_delta: float = 0.0, mode: str = "auto", restore_best: bool = True) -> None:
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        patience: int = 3,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
         self.watch, self.patience, self.restore_best = _Watch(monitor, mode, min_delta), patience, restore_best
         self.kept: dict[str, Tensor] = {}
 
@@ -91,7 +105,9 @@ class EarlyStopping(Callback):
         if self.watch.is_better("EarlyStopping", run):
             self.kept = run.model.state() if self.restore_best else {}
         elif self.watch.waited >= self.patience:
-            run.stop(f"{self.watch.monitor} has not become better for {self.patience} epochs; best {self.watch.best:.4g}")
+            run.stop(
+                f"{self.watch.monitor} has not become better for {self.patience} epochs; best {self.watch.best:.4g}"
+            )
 
     def on_fit_end(self, run: "Run") -> None:
         """Put the best parameters back."""
@@ -118,8 +134,22 @@ class EarlyStopping(Callback):
 class ReduceOnPlateau(Callback):
     """Multiply the learning rate by `factor` when a number has not become better for `patience` epochs."""
 
-    def __init__(self, monitor: str = "val_loss", *, factor: float = 0.5, patience: int = 2, smallest: float = 1e-6, mode: str = "auto", min_delta: float = 0.0) -> None:
-        self.watch, self.factor, self.patience, self.smallest = _Watch(monitor, mode, min_delta), factor, patience, smallest
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        factor: float = 0.5,
+        patience: int = 2,
+        smallest: float = 1e-6,
+        mode: str = "auto",
+        min_delta: float = 0.0,
+    ) -> None:
+        self.watch, self.factor, self.patience, self.smallest = (
+            _Watch(monitor, mode, min_delta),
+            factor,
+            patience,
+            smallest,
+        )
 
     def on_epoch_end(self, run: "Run") -> None:
         """Compare, and lower the rate."""

@@ -1,6 +1,6 @@
 """Chart: line charts as SVG for pages and notebooks, and as text for terminals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from math import ceil, floor, isfinite, log10
 from os import PathLike
@@ -29,7 +29,10 @@ class Chart:
     def svg(self) -> str:
         """The chart as an SVG document."""
         width = max(len(self.panels), 1) * (WIDTH + GAP) - GAP
-        parts = [_panel(title, series, self.x_label, n * (WIDTH + GAP)) for n, (title, series) in enumerate(self.panels.items())]
+        parts = [
+            _panel(title, series, self.x_label, n * (WIDTH + GAP))
+            for n, (title, series) in enumerate(self.panels.items())
+        ]
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" role="img" '
             f'style="max-width:100%;height:auto" font-family="system-ui, sans-serif" font-size="11">'
@@ -123,9 +126,10 @@ def _legend(series: Series) -> str:
     return "".join(parts)
 
 
-def _curve(values: Sequence[float], colour: str, x: object, y: object) -> str:
+def _curve(
+    values: Sequence[float], colour: str, x: Callable[[float], float], y: Callable[[float], float]
+) -> str:
     """A line through neighbouring finite values; points where there are few."""
-    assert callable(x) and callable(y)
     runs: list[list[tuple[float, float]]] = [[]]
     for n, v in enumerate(values):
         if isfinite(v):
@@ -138,7 +142,12 @@ def _curve(values: Sequence[float], colour: str, x: object, y: object) -> str:
         for run in runs if len(run) > 1
     )  # fmt: skip
     few = len(values) <= 20
-    dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" fill="{colour}"/>' for run in runs for a, b in run if few or len(run) == 1)
+    dots = "".join(
+        f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" fill="{colour}"/>'
+        for run in runs
+        for a, b in run
+        if few or len(run) == 1
+    )
     return lines + dots
 
 
@@ -152,8 +161,17 @@ def _text(title: str, series: Series, width: int = 60, height: int = 10) -> str:
     dots: dict[tuple[int, int], int] = {}
     count = max(map(len, series.values()))
     for points in series.values():
-        _draw(dots, [((n / max(count - 1, 1)) * (2 * width - 1), (v - low) / span * (4 * height - 1)) for n, v in enumerate(points) if isfinite(v)])
-    rows = ["".join(chr(0x2800 + dots.get((column, row), 0)) for column in range(width)) for row in reversed(range(height))]
+        _draw(
+            dots,
+            [
+                ((n / max(count - 1, 1)) * (2 * width - 1), (v - low) / span * (4 * height - 1))
+                for n, v in enumerate(points)
+                if isfinite(v)
+            ],
+        )
+    rows = [
+        "".join(chr(0x2800 + dots.get((column, row), 0)) for column in range(width)) for row in reversed(range(height))
+    ]
     for name, points in series.items():
         last = next((v for v in reversed(points) if isfinite(v)), None)
         if last is not None:

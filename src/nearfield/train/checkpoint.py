@@ -28,7 +28,16 @@ class Checkpoint(Callback):
     best_only    only when `monitor` is the best so far
     """
 
-    def __init__(self, path: str | PathLike[str], *, every: int = 1, every_steps: int | None = None, best_only: bool = False, monitor: str = "val_loss", mode: str = "auto") -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        every: int = 1,
+        every_steps: int | None = None,
+        best_only: bool = False,
+        monitor: str = "val_loss",
+        mode: str = "auto",
+    ) -> None:
         self.path, self.every, self.every_steps = Path(path), every, every_steps
         self.watch = _Watch(monitor, mode, 0.0) if best_only else None
 
@@ -82,10 +91,14 @@ def restore(run: "Run", path: str | PathLike[str]) -> None:
         if not isinstance(history, dict) or not isinstance(numbers, list):
             raise TypeError("history or callbacks")
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: this is no checkpoint of fit: {error!r}; accepted is a file that nf.train.Checkpoint wrote.") from None
+        raise FormatError(
+            f"{path}: this is no checkpoint of fit: {error!r}; accepted is a file that nf.train.Checkpoint wrote."
+        ) from None
     for name, here in (("version", VERSION), ("seed", run.seed), ("batch_size", run.batch_size)):
         if place[name] != here:
-            raise FormatError(f"{path}: {name} was {place[name]} and is {here} now; accepted is the same, to continue to the same numbers.")
+            raise FormatError(
+                f"{path}: {name} was {place[name]} and is {here} now; accepted is the same, to continue to the same numbers."
+            )
     for who, owner in _owners(run).items():
         part = {name.removeprefix(f"{who}."): t for name, t in tensors.items() if name.startswith(f"{who}.")}
         _give(f"{path}: {who}", owner, part, exact=not who.startswith("callback"))
@@ -101,7 +114,9 @@ def _give(where: str, owner: Any, found: dict[str, Tensor], *, exact: bool) -> N
         different = sorted(here.keys() ^ found.keys())
         if different:
             side = "the file lacks" if different[0] in here else "there is no place for"
-            raise FormatError(f"{where}: {side} {different[0]!r}; accepted is a checkpoint of the same model and optimiser.")
+            raise FormatError(
+                f"{where}: {side} {different[0]!r}; accepted is a checkpoint of the same model and optimiser."
+            )
         for name, t in found.items():
             if t.shape != here[name].shape or t.dtype is not here[name].dtype:
                 raise FormatError(

@@ -39,7 +39,15 @@ class Run:
     history    the numbers of the epochs so far
     """
 
-    def __init__(self, model: Module, optimizer: Optimizer, epochs: int, callbacks: Sequence[Callback], seed: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        epochs: int,
+        callbacks: Sequence[Callback],
+        seed: int,
+        batch_size: int,
+    ) -> None:
         self.model, self.optimizer, self.epochs, self.callbacks = model, optimizer, epochs, tuple(callbacks)
         self.seed, self.batch_size = seed, batch_size
         self.epoch, self.batch, self.step = 0, 0, 0
@@ -111,16 +119,22 @@ def _sources(data: Any, validation: Any, seed: int) -> tuple[Any, Any]:
     source: Any = as_dataset(data)
     if isinstance(validation, float):
         if source is None:
-            raise TypeError("fit: validation is a fraction but data is an iterable of batches; give validation data of its own.")
+            raise TypeError(
+                "fit: validation is a fraction but data is an iterable of batches; give validation data of its own."
+            )
         return source.split(validation, seed=seed)
     if source is None:
         if isinstance(data, Iterator):
-            raise TypeError("fit: data is an iterator, which is used up after one epoch; accepted are arrays, a Dataset, or an iterable such as a list or a class with __iter__.")
+            raise TypeError(
+                "fit: data is an iterator, which is used up after one epoch; accepted are arrays, a Dataset, or an iterable such as a list or a class with __iter__."
+            )
         source = data
     return source, validation if validation is None else as_dataset(validation) or validation
 
 
-def _batches(source: Any, size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = False, skip: int = 0) -> Iterable[Batch]:
+def _batches(
+    source: Any, size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = False, skip: int = 0
+) -> Iterable[Batch]:
     if isinstance(source, Dataset):
         return source.batches(size, shuffle=shuffle, seed=seed, epoch=epoch, skip=skip)
     return _prepared(source, skip)
@@ -181,7 +195,15 @@ def _evaluated(step: Callable[..., None], tally: Tally) -> Callable[..., None]:
 class _Check:
     """Loss and metrics on other data, in use mode."""
 
-    def __init__(self, model: Module, loss: Loss, measures: Sequence[Metric], shapes: dict[str, tuple[int, ...]], *, compiled: bool) -> None:
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        measures: Sequence[Metric],
+        shapes: dict[str, tuple[int, ...]],
+        *,
+        compiled: bool,
+    ) -> None:
         self.model, tally = model, Tally(measures, shapes)
         self.tally = tally
 
@@ -204,7 +226,9 @@ class _Check:
                 part.training = training
 
 
-def _epoch(run: Run, source: Any, held_out: Any, step: Callable[..., None], check: _Check | None, progress: Progress) -> None:
+def _epoch(
+    run: Run, source: Any, held_out: Any, step: Callable[..., None], check: _Check | None, progress: Progress
+) -> None:
     """The rest of one epoch, from `run.batch` on."""
     if run.batch == 0:
         run.tally.reset()
@@ -222,7 +246,9 @@ def _epoch(run: Run, source: Any, held_out: Any, step: Callable[..., None], chec
         if run.history.stopped:
             return
     if run.batch == 0:
-        raise ValueError("fit: the data has no batch; accepted is at least one example, and an iterable that can be walked through again in every epoch.")
+        raise ValueError(
+            "fit: the data has no batch; accepted is at least one example, and an iterable that can be walked through again in every epoch."
+        )
     numbers = run.tally.read()
     if not _is_bad(run) and check is not None:
         numbers |= {f"val_{name}": value for name, value in check(held_out, run.batch_size).items()}
@@ -245,12 +271,16 @@ def _is_bad(run: Run) -> bool:
     return True
 
 
-def evaluate(model: Module, data: Any, *, loss: Loss | None = None, metrics: Sequence[Any] = (), batch_size: int = 256) -> dict[str, float]:
+def evaluate(
+    model: Module, data: Any, *, loss: Loss | None = None, metrics: Sequence[Any] = (), batch_size: int = 256
+) -> dict[str, float]:
     """Loss and metrics of the model on data, in use mode: {"loss": …, "accuracy": …}."""
     source = as_dataset(data) or data
     measures = tuple(metric_of(m) for m in metrics)
     nothing: Loss = lambda prediction, target: mean(prediction) * 0  # noqa: E731
-    found = _Check(model, loss or nothing, measures, _measure_shapes(model, source, measures, batch_size), compiled=True)(source, batch_size)
+    found = _Check(
+        model, loss or nothing, measures, _measure_shapes(model, source, measures, batch_size), compiled=True
+    )(source, batch_size)
     return found if loss is not None else {name: value for name, value in found.items() if name != "loss"}
 
 

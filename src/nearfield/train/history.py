@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from math import isnan
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,7 +54,9 @@ class History(Mapping[str, list[float]]):
         """Curves, one panel for each measure with training and validation in it: an SVG that notebooks show, and text with `print`."""
         panels: dict[str, dict[str, list[float]]] = {}
         for name, values in self.numbers.items():
-            panels.setdefault(name.removeprefix("val_"), {})["validation" if name.startswith("val_") else "training"] = values
+            panels.setdefault(name.removeprefix("val_"), {})[
+                "validation" if name.startswith("val_") else "training"
+            ] = values
         return Chart(panels, x_label="epoch")
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -97,9 +100,14 @@ class History(Mapping[str, list[float]]):
         if not self.numbers:
             return "History of no epoch"
         wide = max(map(len, self.numbers))
-        lines = [f"{name:<{wide}}  {_spark(values)}  {_first(values):.4g} → {values[-1]:.4g}, best {_best(name, values)}" for name, values in self.numbers.items()]
+        lines = [
+            f"{name:<{wide}}  {_spark(values)}  {_first(values):.4g} → {values[-1]:.4g}, best {_best(name, values)}"
+            for name, values in self.numbers.items()
+        ]
         plural = "" if self.epochs == 1 else "s"
-        return "\n".join([f"{self.epochs} epoch{plural}" + (f", stopped: {self.stopped}" if self.stopped else ""), *lines])
+        return "\n".join(
+            [f"{self.epochs} epoch{plural}" + (f", stopped: {self.stopped}" if self.stopped else ""), *lines]
+        )
 
     __repr__ = __str__
 
@@ -108,11 +116,11 @@ class History(Mapping[str, list[float]]):
 
 
 def _first(values: list[float]) -> float:
-    return next((v for v in values if v == v), float("nan"))
+    return next((v for v in values if not isnan(v)), float("nan"))
 
 
 def _best(name: str, values: list[float]) -> str:
-    finite = [v for v in values if v == v]
+    finite = [v for v in values if not isnan(v)]
     if not finite:
         return "–"
     grows = any(word in name for word in ("accuracy", "f1", "top_"))

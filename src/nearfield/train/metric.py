@@ -11,7 +11,18 @@ from ..functional.statistics import mean
 from ..functional.statistics import sum as total
 from ..tensor import Tensor, apply, call
 
-__all__ = ["METRICS", "ConfusionTable", "Metric", "accuracy", "confusion_matrix", "f1", "mae", "metric_of", "mse", "top_k"]
+__all__ = [
+    "METRICS",
+    "ConfusionTable",
+    "Metric",
+    "accuracy",
+    "confusion_matrix",
+    "f1",
+    "mae",
+    "metric_of",
+    "mse",
+    "top_k",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +43,9 @@ def _labels(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if prediction.ndim == target.ndim + 1:
         return call("argmax", prediction, axis=-1), call("astype", target, "int32")
     if prediction.shape != target.shape:
-        raise ShapeError(f"accuracy: prediction has shape {prediction.shape} beside target {target.shape}; accepted are scores [n, c] with labels [n], or equal shapes.")
+        raise ShapeError(
+            f"accuracy: prediction has shape {prediction.shape} beside target {target.shape}; accepted are scores [n, c] with labels [n], or equal shapes."
+        )
     if prediction.ndim > 1 and prediction.shape[-1] > 1:
         return call("argmax", prediction, axis=-1), call("argmax", target, axis=-1)
     return call("astype", prediction > 0, "int32"), call("astype", target > 0.5, "int32")
@@ -66,10 +79,15 @@ def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int | None =
     if n_classes is None:
         if prediction.dtype.kind in "iu":
             raise ValueError("confusion_matrix: predictions are labels, so their number is not known; give n_classes.")
-        n_classes = prediction.shape[-1] if prediction.ndim > target.ndim or (prediction.ndim > 1 and prediction.shape[-1] > 1) else 2
+        n_classes = (
+            prediction.shape[-1]
+            if prediction.ndim > target.ndim or (prediction.ndim > 1 and prediction.shape[-1] > 1)
+            else 2
+        )
     classes = apply("iota", n=n_classes)
     rows, columns = (
-        call("astype", call("reshape", call("astype", t, "int32"), (-1, 1)) == classes, "float32") for t in (truth, guess)
+        call("astype", call("reshape", call("astype", t, "int32"), (-1, 1)) == classes, "float32")
+        for t in (truth, guess)
     )
     return call("matrix_transpose", rows) @ columns
 
@@ -116,7 +134,9 @@ def metric_of(metric: Any) -> Metric:
     if callable(metric):
         return _average(getattr(metric, "__name__", type(metric).__name__), metric)
     if metric not in METRICS:
-        raise ValueError(f"fit: there is no metric {metric!r}; accepted are {', '.join(METRICS)}, functions of (prediction, target), and nf.train.Metric.")
+        raise ValueError(
+            f"fit: there is no metric {metric!r}; accepted are {', '.join(METRICS)}, functions of (prediction, target), and nf.train.Metric."
+        )
     return METRICS[metric]
 
 
@@ -129,16 +149,28 @@ class ConfusionTable:
 
     def __init__(self, matrix: Any, labels: Sequence[str] | None = None) -> None:
         self.matrix = [[round(v) for v in row] for row in (matrix.tolist() if hasattr(matrix, "tolist") else matrix)]
-        self.labels = [str(name) for name in labels] if labels is not None else [str(i) for i in range(len(self.matrix))]
+        self.labels = (
+            [str(name) for name in labels] if labels is not None else [str(i) for i in range(len(self.matrix))]
+        )
         if len(self.labels) != len(self.matrix):
-            raise ShapeError(f"ConfusionTable: {len(self.labels)} labels for {len(self.matrix)} classes; the numbers must be equal.")
+            raise ShapeError(
+                f"ConfusionTable: {len(self.labels)} labels for {len(self.matrix)} classes; the numbers must be equal."
+            )
 
     def __str__(self) -> str:
         share = [row[i] / sum(row) if sum(row) else 0.0 for i, row in enumerate(self.matrix)]
         head = ["was \\ seen as", *self.labels, "right"]
-        lines = [[name, *map(str, row), f"{part:.1%}"] for name, row, part in zip(self.labels, self.matrix, share, strict=True)]
+        lines = [
+            [name, *map(str, row), f"{part:.1%}"]
+            for name, row, part in zip(self.labels, self.matrix, share, strict=True)
+        ]
         wide = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-        text = [" │ ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, wide, strict=True))) for line in [head, *lines]]
+        text = [
+            " │ ".join(
+                cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, wide, strict=True))
+            )
+            for line in [head, *lines]
+        ]
         rule = "─┼─".join("─" * w for w in wide)
         return "\n".join([text[0], rule, *text[1:]])
 
@@ -151,7 +183,8 @@ class ConfusionTable:
         for i, (name, row) in enumerate(zip(self.labels, self.matrix, strict=True)):
             most = sum(row) or 1
             cells = "".join(
-                f"<td style='{cell};background:rgba({'56,142,60' if i == j else '211,84,60'},{0.65 * v / most:.2f})'>{v:,}</td>" for j, v in enumerate(row)
+                f"<td style='{cell};background:rgba({'56,142,60' if i == j else '211,84,60'},{0.65 * v / most:.2f})'>{v:,}</td>"
+                for j, v in enumerate(row)
             )
             rows.append(f"<tr><th style='{cell}'>{escape(name)}</th>{cells}</tr>")
         return f"<table style='border-collapse:collapse'><tr><th style='{cell}'>was \\ seen as</th>{head}</tr>{''.join(rows)}</table>"

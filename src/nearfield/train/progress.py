@@ -61,7 +61,9 @@ class Progress:
     def end(self, numbers: dict[str, float]) -> None:
         """The epoch's line, which stays."""
         if self.verbose:
-            self._write(f"{self.label} · {_duration(time.monotonic() - self.began)} · {numbers_text(numbers)}", last=True)
+            self._write(
+                f"{self.label} · {_duration(time.monotonic() - self.began)} · {numbers_text(numbers)}", last=True
+            )
 
     def say(self, text: str) -> None:
         """A line of its own."""

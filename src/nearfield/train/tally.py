@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..dtype import DTYPES
 from ..ops.arithmetic import isfinite, where
 from ..tensor import Tensor, call, leaf
-from ..dtype import DTYPES
 from .metric import Metric
 
 __all__ = ["Tally"]
@@ -29,8 +29,14 @@ class Tally:
     def add(self, loss: Tensor, prediction: Tensor, target: Tensor) -> None:
         """One batch; `loss` is its average."""
         count, held = prediction.shape[0], self.tensors
-        new = {"loss": held["loss"] + call("astype", loss, "float32") * count, "count": held["count"] + count, "steps": held["steps"] + 1}
-        new["bad"] = where(isfinite(call("astype", loss, "float32")), held["bad"], where(held["bad"] < 0, held["steps"], held["bad"]))
+        new = {
+            "loss": held["loss"] + call("astype", loss, "float32") * count,
+            "count": held["count"] + count,
+            "steps": held["steps"] + 1,
+        }
+        new["bad"] = where(
+            isfinite(call("astype", loss, "float32")), held["bad"], where(held["bad"] < 0, held["steps"], held["bad"])
+        )
         for m in self.metrics:
             new[f"metric.{m.name}"] = held[f"metric.{m.name}"] + call("stopped", m.measure(prediction, target))
         self.tensors = new
