@@ -31,8 +31,8 @@ LAYERS = [
     {"trace", "compiler"},
     {"device"},
     {"runtime", "jit"},
-    {"nn", "optim", "data"},
-    {"train", "formats"},
+    {"nn", "optim", "data", "formats"},  # a module writes its parameters as safetensors; importers return modules
+    {"train"},
     {"tasks", "deploy"},
     {"cli", "__init__", "__main__"},
 ]
