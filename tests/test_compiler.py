@@ -152,3 +152,11 @@ def test_fusion_stores_each_line_once_and_in_order() -> None:
     fusion = fuse(graph, 8)
     flat = [line for group in fusion.groups for line in group]
     assert sorted(flat) == sorted(fusion.stored)
+
+
+@pytest.mark.device("webgpu")
+def test_names_of_sums_hide_no_buffer() -> None:
+    """An einsum's letter b numbers a loop variable b1; the second buffer has that name in WGSL."""
+    x, w = nf.asarray([[1.0, 2.0]] * 5), nf.asarray([[1.0] * 3, [2.0] * 3])
+    with nf.use("webgpu"):
+        assert nf.einsum("ab,bc->ac", x, w).tolist() == [[5.0] * 3] * 5

@@ -194,12 +194,12 @@ class Writer:
         opened: list[tuple[Scope, K]] = []
         for v in variables:
             inner = Scope(self, frozenset((v,)), inner)
-            inner.names[v] = str(v.value[0])
+            inner.names[v] = self.name()  # not the letter of an einsum: b1 may be a buffer's name
             opened.append((inner, v))
         inner.lines.append(f"{total} = {self.fold(kind, node.type, total, inner.value(node.args[0]))};")
         for at in range(len(opened) - 1, -1, -1):
             block, v = opened[at]
-            name, extent = v.value
+            name, extent = block.names[v], v.value[1]
             outer = block.parent
             assert outer is not None
             outer.lines += [f"for (var {name} = 0; {name} < {extent}; {name}++) {{", *("  " + x for x in block.lines), "}"]
