@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from .. import scalar as k
 from ..scalar import K, walk
 from .kernel import Kernel, cost
 from .wasm import VALUE, spell, spell_lanes
@@ -215,6 +216,38 @@ class Loops(Values):
             self.value(term, "s")
         self.store(s.argument, s.index, code or self.value(s.value, "v" if self.is_vector(s.index) else "s"))
 
+    # Masks
+
+    def guarded(self, roots: list[K], shifts: list[dict[K, int]], write: Callable[[dict[K, K]], None]) -> None:
+        """Write code twice where loads have masks that are known here: for when all are true, without them, and as it is.
+
+        write  takes what stands for each root
+        """
+        masked = {n: n.args[1] for n in walk(roots) if n.op == "load" and len(n.args) == 2}
+        masked = {n: m for n, m in masked.items() if self.bound(m) and not self.is_vector(m)}
+        if not masked or any(n.op == "reduce" for n in walk(roots)):  # another reduction inside is planned as it is
+            write({r: r for r in roots})
+            return
+        ghost = k.var("ghost", 1)  # keeps what is loaded without a mask inside the branch
+        table = {n: k.load(n.value, n.args[0] + ghost, n.type) for n in masked}
+        table |= dict.fromkeys(masked.values(), k.const(True, "bool"))
+        free = {r: k.substitute(r, table) for r in roots}
+        self.count(list(free.values()))
+        condition = self._all_true(list(dict.fromkeys(masked.values())), shifts)
+        branches = []
+        for var, texts in ((ghost, free), (None, {r: r for r in roots})):
+            self.enter(var)
+            write(texts)
+            branches.append(self.leave().code)
+        self.emit(condition + OP["if"] + branches[0] + OP["else"] + branches[1] + OP["end"])
+
+    def _all_true(self, masks: list[K], shifts: list[dict[K, int]]) -> bytes:
+        parts: dict[bytes, None] = {}
+        for shift in shifts:
+            self.shift = shift
+            parts |= {self.value(m, "s"): None for m in masks}
+        return b"".join(parts) + OP["i32.and"] * (len(parts) - 1)
+
     # Reductions
 
     def reduce(self, node: K) -> None:
@@ -264,6 +297,7 @@ class Fold:
         self.vector = loops.lane is not None or self.lanes
         copies = min(-(-4 // len(members)), extent(self.inner) // 4) if self.lanes else 1
         self.chains = [[self._accumulator(n, self.vector) for _ in range(copies)] for n, _ in members]
+        self.bodies: dict[K, K] = {}
         self.tails = [self._accumulator(n, False) for n, _ in members] if self.lanes and extent(self.inner) % 4 else []
 
     def _accumulator(self, node: K, vector: bool) -> int:
@@ -297,9 +331,16 @@ class Fold:
         loops._loop(outer[0], local, 1, extent(outer[0]), lambda: self._around(outer[1:]))
 
     def _innermost(self) -> None:
+        shifts = [shift for _, shift in self.members]
+        self.loops.guarded(list(dict.fromkeys(node.args[0] for node, _ in self.members)), shifts, self._folded)
+
+    def _folded(self, bodies: dict[K, K]) -> None:
+        """The innermost loop; `bodies` says what stands for each reduction's body."""
         n = extent(self.inner)
+        slow = any(len(x.args) == 2 for b in bodies.values() for x in walk([b]) if x.op == "load")
+        self.bodies = bodies
         if not self.lanes:
-            unroll = min(4, n) if len(self.members) > 1 or n <= 4 else 1
+            unroll = min(4, n) if not slow and (len(self.members) > 1 or n <= 4) else 1
             local = self._passes(0, n // unroll, unroll, 1, self.chains)
             self._passes(local, 1, n % unroll, 1, self.chains, n - n % unroll)
             return
@@ -329,10 +370,10 @@ class Fold:
         return local
 
     def _add(self, node: K, accumulator: int) -> None:
-        loops, body = self.loops, node.args[0]
+        loops, body = self.loops, self.bodies[node.args[0]]
         vector = loops.lane is not None
         mode = "v" if vector else "s"
-        if vector and loops.relaxed and node.value[0] == "sum" and body.op == "mul" and body.type == "float32" and loops._counts[body] < 2:
+        if vector and loops.relaxed and node.value[0] == "sum" and body.op == "mul" and body.type == "float32" and loops._counts.get(body, 1) < 2:
             a, b = (loops.value(x, "v") for x in body.args)
             loops.emit(a + b + get(accumulator) + OP["f32x4.relaxed_madd"] + put(accumulator))
             return

@@ -66,6 +66,7 @@ class Values:
         self._depth: dict[K, int] = {}
         self._known: dict[Key, bytes] = {}
         self._counts: dict[K, int] = {}
+        self._counted: set[K] = set()
         self._moved: dict[K, tuple[K, ...]] = {}
         self._linear: dict[K, tuple[int, list[tuple[K, int]]]] = {}
 
@@ -106,6 +107,9 @@ class Values:
         """Note how often each expression is used, for those that will be asked for."""
         counts = self._counts
         for node in walk(roots):
+            if node in self._counted:
+                continue
+            self._counted.add(node)
             moved = self.moved(node)
             for a in node.args:
                 # copies of the user that differ in a shift share what does not depend on it
