@@ -1,15 +1,27 @@
 """What the tests of layers, optimisers and training share: their devices, arrays, and gradients by finite differences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 import nearfield as nf
+from devices import need
 from nearfield import nn
 from nearfield.tree import flatten_tree
 
-DEVICES = ["reference"]
+DEVICES = ["reference", "wasm"]
+
+
+@contextmanager
+def on(device: str) -> Iterator[str]:
+    """Compute on a device; the default generator starts, and is left, without values on any."""
+    need(device)
+    with nf.use(device):
+        nf.random.seed(0)
+        yield device
+        nf.random.seed(0)
 
 
 def array(*shape: int, seed: int = 0, dtype: str = "float32") -> np.ndarray:

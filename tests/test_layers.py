@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from devices import need
-from learning import DEVICES, array, check_gradient, tensors
+from learning import DEVICES, array, check_gradient, on, tensors
 from nearfield import nn
 from nearfield.functional.conv import conv
 from nearfield.random import Generator
@@ -17,8 +16,7 @@ from nearfield.random import Generator
 
 @pytest.fixture(params=DEVICES, autouse=True)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    need(request.param)
-    with nf.use(request.param):
+    with on(request.param):
         yield request.param
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from devices import need
-from learning import DEVICES, array, check_gradient, tensors, to_dtype, weighed
+from learning import DEVICES, array, check_gradient, on, tensors, to_dtype, weighed
 from nearfield import nn
 from nearfield.errors import DTypeError, FormatError, GradError, ShapeError
 from nearfield.random import Generator
@@ -21,14 +20,13 @@ from nearfield.tree import flatten_tree
 @pytest.fixture(autouse=True)
 def _on_the_reference() -> Iterator[None]:
     """Where a test does not ask for a device."""
-    with nf.use("reference"):
+    with on("reference"):
         yield
 
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    need(request.param)
-    with nf.use(request.param):
+    with on(request.param):
         yield request.param
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from devices import need
-from learning import DEVICES, array, to_dtype
+from learning import DEVICES, array, on, to_dtype
 from nearfield import nn, optim
 from nearfield.errors import FormatError, ShapeError
 from nearfield.jit import jit
@@ -18,8 +17,7 @@ RATE = 0.1
 
 @pytest.fixture(params=DEVICES, autouse=True)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    need(request.param)
-    with nf.use(request.param):
+    with on(request.param):
         yield request.param
 
 

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nearfield as nf
+from learning import on
 from nearfield.errors import FormatError
 from nearfield.formats.safetensors import decode, load_metadata, load_tensors, save_tensors
 
 
 @pytest.fixture(autouse=True)
 def _on_the_reference() -> Iterator[None]:
-    with nf.use("reference"):
+    with on("reference"):
         yield
 
 

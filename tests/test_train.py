@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from devices import need
-from learning import DEVICES, array
+from learning import DEVICES, array, on
 from nearfield import nn, optim, train
 from nearfield.data import Dataset, order
 from nearfield.errors import FormatError, ShapeError
@@ -20,11 +19,8 @@ from nearfield.train.progress import Progress
 
 @pytest.fixture(params=DEVICES, autouse=True)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    need(request.param)
-    with nf.use(request.param):
-        nf.random.seed(0)
+    with on(request.param):
         yield request.param
-        nf.random.seed(0)
 
 
 def spirals(n: int = 240, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
