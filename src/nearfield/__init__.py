@@ -1,7 +1,9 @@
 """Nearfield: machine learning that runs, is retrained and is written where the user is."""
 
 from . import random, show
-from .functional import linalg as _linalg
+from .dtype import DTYPES as _DTYPES
+from .dtype import DType
+from .errors import *  # noqa: F403
 from .functional.constants import *  # noqa: F403
 from .functional.conversion import *  # noqa: F403
 from .functional.creation import *  # noqa: F403
@@ -12,29 +14,31 @@ from .functional.indexing import *  # noqa: F403
 from .functional.inspection import *  # noqa: F403
 from .functional.joining import *  # noqa: F403
 from .functional.linalg import *  # noqa: F403
+from .functional.linalg import trace  # the module of this name would hide it
 from .functional.manipulation import *  # noqa: F403
 from .functional.scan import *  # noqa: F403
 from .functional.sets import *  # noqa: F403
 from .functional.sorting import *  # noqa: F403
 from .functional.statistics import *  # noqa: F403
-from .dtype import DTYPES as _DTYPES
 from .grad import grad, stop_gradient, value_and_grad, vjp
 from .jit import jit
-from .ops import contraction, indexing, movement, reduce, source
 from .ops.arithmetic import *  # noqa: F403
 from .ops.mathematics import *  # noqa: F403
-from .runtime import devices, init, memory_stats, synchronize, to_device, use
-from .runtime import forget_programs
+from .runtime import devices, forget_programs, init, memory_stats, synchronize, to_device, use
 from .tensor import Tensor
 
 bool, int8, uint8, int32, uint32, int64, float16, float32, float64 = _DTYPES.values()
-trace = _linalg.trace  # the module of this name would hide it
 __array_api_version__ = "2024.12"
 
 _LATER = {
     "data": ".data", "nn": ".nn", "optim": ".optim", "train": ".train", "History": ".train.history",
     "evaluate": ".train.fit", "fit": ".train.fit", "predict": ".train.fit",
 }  # fmt: skip
+
+
+_ROOMS = frozenset("data device dtype errors functional graph index nn op ops optim program runtime scalar shape tensor tree".split())
+# Rows of the operation tables are public by being there, so this list is made and not written.
+__all__ = sorted({n for n in globals() if not n.startswith("_") and n not in _ROOMS} | set(_LATER) | {"__array_api_version__"})
 
 
 def __getattr__(name: str) -> object:
