@@ -13,11 +13,6 @@ from .manipulation import broadcast_to, expand_dims, reshape
 __all__ = ["one_hot", "scatter", "scatter_add", "searchsorted", "take", "take_along_axis"]
 
 
-def _filled(who: str, x: Tensor, at: int, count: int) -> None:
-    if count and not x.shape[at]:
-        raise ShapeError(f"{who}: axis {at} of {x.shape} has no elements; accepted are axes with at least one, or no positions.")
-
-
 @method
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
     """Whole slices of x along an axis, by position; negative positions count from the end.
@@ -32,7 +27,6 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
         raise ShapeError(f"take: axis is not given for an array of rank {x.ndim}; accepted is to leave it out for rank 1. Give axis=.")
     at = axis_of("take", 0 if axis is None else axis, x.ndim)
     i = positions("take", indices, x.shape[at])
-    _filled("take", x, at, i.size)
     return apply("take", x, i, axis=at)
 
 
@@ -46,7 +40,6 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
     i = positions("take_along_axis", indices, x.shape[at])
     if i.ndim != x.ndim:
         raise ShapeError(f"take_along_axis: indices have shape {i.shape}, of rank {i.ndim}; accepted is x's rank, {x.ndim}.")
-    _filled("take_along_axis", x, at, i.size)
     others = broadcast("take_along_axis", _with(x.shape, at, 1), _with(i.shape, at, 1))
     x, i = broadcast_to(x, _with(others, at, x.shape[at])), broadcast_to(i, _with(others, at, i.shape[at]))
     return apply("take_along", x, i, axis=at)
@@ -59,7 +52,6 @@ def _with(shape: tuple[int, ...], axis: int, n: int) -> tuple[int, ...]:
 def _updates(who: str, x: Tensor, indices: Any, updates: Any, at: int) -> tuple[Tensor, Tensor]:
     """Positions as a vector, and updates [*lead, number of positions, *rest]."""
     i = positions(who, indices, x.shape[at])
-    _filled(who, x, at, i.size)
     lead, rest = x.shape[:at], x.shape[at + 1 :]
     wanted, new = (*lead, *i.shape, *rest), asarray(updates)
     if broadcast(who, new.shape, wanted) != wanted:

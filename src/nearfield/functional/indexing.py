@@ -59,6 +59,8 @@ def positions(who: str, index: Any, n: int) -> Tensor:
         i = astype(i, "int32")
     if i.dtype.kind not in "iu":
         raise DTypeError(f"{who}: positions have dtype {i.dtype.name}; accepted are integers. Convert with nf.astype.")
+    if i.size and not n:
+        raise AxisError(f"{who}: {i.size} positions along an axis of size 0; accepted are none.")
     value = i.node.value
     if isinstance(value, (bytes, bytearray, memoryview)) and i.size:  # known now
         numbers = memoryview(value).cast("B").cast(i.dtype.code)
@@ -72,7 +74,7 @@ def positions(who: str, index: Any, n: int) -> Tensor:
 
 def _check_range(who: str, i: int, n: int) -> None:
     if not -n <= i < n:
-        accepted = f"accepted are {-n} … {n - 1}" if n else "no position is accepted"
+        accepted = f"accepted are {-n} … {n - 1}" if n else "accepted are none"
         raise AxisError(f"{who}: position {i} is out of range for an axis of size {n}; {accepted}.")
 
 
@@ -221,6 +223,4 @@ def _choose(x: Tensor, chosen: list[tuple[int, Any]], target: int) -> Tensor:
     order = [*rest[:target], *axes, *rest[target:]]
     kept = [x.shape[a] for a in rest]
     joined = reshape(permute_dims(x, order), (*kept[:target], stride, *kept[target:]))
-    if flat.size and not stride:
-        raise AxisError(f"getitem: positions into an axis of size 0 of {x.shape}; accepted are none.")
     return apply("take", joined, broadcast_to(flat, shape), axis=target)

@@ -18,8 +18,8 @@ from .manipulation import broadcast_to, expand_dims, flip, moveaxis, reshape, sl
 
 __all__ = ["argsort", "median", "sort", "topk"]
 
-COUNTED = 1024  # the longest axis that is sorted by counting
-BLOCK = 256  # what is sorted by counting before merging
+COUNTED = 4096  # the longest axis that is sorted by counting
+BLOCK = 1024  # what is sorted by counting before merging
 
 
 def _precedes(a: Tensor, b: Tensor, descending: bool) -> Tensor:
