@@ -59,7 +59,10 @@ def trace(roots: list[Node], placeholders: list[Node] | None = None) -> tuple[Gr
                 feeds.append(node)
             number[id(node)] = place(Line("input", (), (), node.shape, node.dtype), key)
         elif node.op is None:
-            raise TraceError("jit: a traced value was used outside the function that nf.jit traces; return it from the function instead.")
+            raise TraceError(
+                "jit: a value was asked for that depends on an input of a traced function, and there is none yet. "
+                "Inside the function, say it with nf.where instead of `if`; after it, use what it returned."
+            )
         elif node.op.name in TRANSPARENT:
             number[id(node)] = number[id(node.args[0])]
         else:
