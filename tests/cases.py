@@ -251,10 +251,10 @@ def reduced_values(dtype: str, shape: tuple[int, ...], rng: np.random.Generator)
     yield "ties", rng.choice(np.array([-1, 0.5, 2], dtype), shape)
     if size > 1:
         edges = rng.uniform(-1.5, 1.5, size).astype(dtype)
-        edges[size // 2] = np.nan
-        yield "nan", edges.reshape(shape)
-        edges[size // 2], edges[0] = np.inf, -0.0
-        yield "infinity", edges.reshape(shape)
+        for label, hard_one in (("nan", np.nan), ("infinity", np.inf)):
+            found = edges.copy()
+            found[size // 2], found[0] = hard_one, -0.0
+            yield label, found.reshape(shape)
 
 
 def reduction(op: Op) -> Iterator[Case]:

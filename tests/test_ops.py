@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from cases import Case, cases_of, flushed
+from cases import Case, cases_of, flushed, marks
 from devices import chosen_devices, need
 from k_interpreter import Number, element_of
 from nearfield.dtype import DTYPES
@@ -118,6 +118,23 @@ def test_op_agrees_with_its_meaning(op: Op, device: str) -> None:
         with nf.use(device):
             found = complaints(device, op)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_beyond_the_limit_finite_numbers_give_numbers(device: str) -> None:
+    """Where a row promises no digits, it still gives no NaN."""
+    limited = [op for op in REGISTRY.values() if "limit" in marks(op)]
+    x = np.array(
+        [s * f * marks(op)["limit"] for op in limited for s in (1, -1) for f in (1.01, 33, 1e9, 1e33)], "float32"
+    )
+    if device == "k":
+        results = [element_of(op, (x,) * op.n_in, {}) for op in limited]
+    else:
+        need(device)
+        with nf.use(device):
+            results = [y.numpy() for y in [apply(op, *[nf.asarray(x)] * op.n_in) for op in limited]]
+    for op, y in zip(limited, results, strict=True):
+        assert not np.isnan(y).any(), f"{op.name} of {x[np.isnan(y)]}"
 
 
 @pytest.mark.parametrize("op", OPS)
