@@ -48,25 +48,25 @@ def _attributes(module: "Module") -> Iterator[tuple[str, Any]]:
 
 def entries(module: "Module") -> Iterator[Entry]:
     """Everything with a value that a step could change: depth first, in the order of assignment, shared objects once."""
-    seen: set[int] = set()
+    return _entries_below(module, "", {id(module)})
 
-    def inside(owner: Module, path: Path, value: Any, name: str) -> Iterator[Entry]:
-        if isinstance(value, Tensor):
-            yield Entry(name, owner, path, value)
-        elif isinstance(value, Module) or _has_state(value):
-            if id(value) not in seen:
-                seen.add(id(value))
-                yield from walk(value, name + ".") if isinstance(value, Module) else [Entry(name, owner, path, value)]
-        else:
-            for key, part in _items(value):
-                yield from inside(owner, (*path, key), part, f"{name}.{key}")
 
-    def walk(owner: Module, prefix: str) -> Iterator[Entry]:
-        for name, value in _attributes(owner):
-            yield from inside(owner, (name,), value, prefix + name)
+def _entries_below(owner: "Module", prefix: str, seen: set[int]) -> Iterator[Entry]:
+    for name, value in _attributes(owner):
+        yield from _entries_in(owner, (name,), value, prefix + name, seen)
 
-    seen.add(id(module))
-    return walk(module, "")
+
+def _entries_in(owner: "Module", path: Path, value: Any, name: str, seen: set[int]) -> Iterator[Entry]:
+    if isinstance(value, Tensor):
+        yield Entry(name, owner, path, value)
+    elif isinstance(value, Module) or _has_state(value):
+        if id(value) not in seen:
+            seen.add(id(value))
+            is_module = isinstance(value, Module)
+            yield from _entries_below(value, name + ".", seen) if is_module else [Entry(name, owner, path, value)]
+    else:
+        for key, part in _items(value):
+            yield from _entries_in(owner, (*path, key), part, f"{name}.{key}", seen)
 
 
 def _replaced(container: Any, path: Path, value: Any) -> Any:
@@ -151,20 +151,7 @@ class Module:
     def modules(self) -> "dict[str, Module]":
         """This module (under "") and all inside it, by dotted path; shared ones once."""
         found: dict[str, Module] = {}
-        seen: set[int] = set()
-
-        def visit(value: Any, name: str) -> None:
-            if isinstance(value, Module):
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    found[name] = value
-                    for key, part in _attributes(value):
-                        visit(part, f"{name}.{key}".lstrip("."))
-            else:
-                for key, part in _items(value):
-                    visit(part, f"{name}.{key}")
-
-        visit(self, "")
+        _find_modules(self, "", found, set())
         return found
 
     def update(self, tensors: Mapping[str, Any]) -> Self:
@@ -276,20 +263,32 @@ class Module:
         return f"{title}({own})" if not lines else "\n".join([f"{title}({own}", *(f"  {line}" for line in lines), ")"])
 
 
+def _find_modules(value: Any, name: str, found: dict[str, Module], seen: set[int]) -> None:
+    if isinstance(value, Module):
+        if id(value) not in seen:
+            seen.add(id(value))
+            found[name] = value
+            for key, part in _attributes(value):
+                _find_modules(part, f"{name}.{key}".lstrip("."), found, seen)
+    else:
+        for key, part in _items(value):
+            _find_modules(part, f"{name}.{key}", found, seen)
+
+
 def _children(module: Module) -> Iterator[tuple[str, Any]]:
     """The modules that a module holds directly, and functions that stand between them in a list."""
-
-    def inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Module):
-            yield name, value
-        elif callable(value) and "." in name and not isinstance(value, type):
-            yield name, _Named(getattr(value, "__name__", type(value).__name__))
-        else:
-            for key, part in _items(value):
-                yield from inside(f"{name}.{key}", part)
-
     for name, value in _attributes(module):
-        yield from inside(name, value)
+        yield from _children_in(name, value)
+
+
+def _children_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Module):
+        yield name, value
+    elif callable(value) and "." in name and not isinstance(value, type):
+        yield name, _Named(getattr(value, "__name__", type(value).__name__))
+    else:
+        for key, part in _items(value):
+            yield from _children_in(f"{name}.{key}", part)
 
 
 class _Named(str):
