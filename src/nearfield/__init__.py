@@ -31,8 +31,8 @@ bool, int8, uint8, int32, uint32, int64, float16, float32, float64 = _DTYPES.val
 __array_api_version__ = "2024.12"
 
 _LATER = {
-    "data": ".data", "nn": ".nn", "optim": ".optim", "train": ".train", "History": ".train.history",
-    "evaluate": ".train.fit", "fit": ".train.fit", "predict": ".train.fit",
+    "data": ".data", "deploy": ".deploy", "nn": ".nn", "optim": ".optim", "train": ".train", "History": ".train.history",
+    "evaluate": ".train.fit", "export": ".deploy.export", "fit": ".train.fit", "load": ".deploy.model", "predict": ".train.fit",
 }  # fmt: skip
 
 
