@@ -166,7 +166,10 @@ def _reaches_placeholder(order: Iterable[Node]) -> set[int]:
 
 
 def evaluate(root: Node) -> None:
-    """Give `root`, and everything else that is pending and can be reached, a value."""
+    """Give `root`, and everything else that is pending and can be reached, a value.
+
+    errors   DeviceError if the device cannot compute `root`; another expression that it cannot compute stays pending
+    """
     if root.value is not None:
         return
     wanted = [root, *(n for n in PENDING.values() if n is not root)]
@@ -174,11 +177,21 @@ def evaluate(root: Node) -> None:
     tainted = _reaches_placeholder(order)
     if id(root) not in tainted:
         wanted = [n for n in wanted if id(n) not in tainted]
-    sources = [_stripped(n) for n in wanted]
-    device = current_device()
-    values = _interpreted(sources) if device is _reference else _run(sources, device)
+    try:
+        values = _values(wanted)
+    except DeviceError:
+        if len(wanted) == 1:
+            raise
+        wanted = [root]
+        values = _values(wanted)
     for node, value in zip(wanted, values, strict=True):
         _settle(node, value)
+
+
+def _values(nodes: list[Node]) -> list[Any]:
+    sources = [_stripped(n) for n in nodes]
+    device = current_device()
+    return _interpreted(sources) if device is _reference else _run(sources, device)
 
 
 def _settle(node: Node, value: Any) -> None:
