@@ -3,7 +3,7 @@
 Each body brings its argument into a short interval, evaluates a polynomial there, and undoes the reduction. Signs of
 zero, infinities, NaN and subnormal results come out as IEEE 754 and the array API standard want them. A body receives
 float32 or float64. `tol` is what float32 may be off, relatively, on any device: a GPU's division is less exact than
-IEEE 754's. With exact division, errors are at most 3 units in the last place.
+IEEE 754's. With exact division, errors are about 1 to 3 units in the last place.
 """
 
 import math
