@@ -102,7 +102,7 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
 
 def settled(page: Page) -> str:
     """The answer, when the page has it."""
-    page.wait_for_function("document.body.dataset.busy === 'false'")
+    page.wait_for_selector("body[data-busy=false]", timeout=120_000)
     return page.get_attribute("body", "data-answer") or ""
 
 
@@ -122,6 +122,8 @@ def draw(page: Page, image: np.ndarray) -> str:
 def check_drawings(page: Page, images: np.ndarray, labels: np.ndarray, said: np.ndarray) -> None:
     """Held-out digits, drawn: the page says what Python says of the original, and what is right."""
     answers = np.array([int(draw(page, image)) for image in images])
+    wrong = [f"{was} as {now}" for was, now in zip(labels, answers, strict=True) if was != now]
+    print(f"  misread: {', '.join(wrong) or 'none'}")
     python, right = (answers == said).mean(), (answers == labels).mean()
     print(f"  {len(images)} digits drawn: {python:.0%} as Python reads the original, {right:.0%} right; {page.inner_text('#status')}")
     must(python >= LEAST_EQUAL and right >= LEAST_EQUAL, f"drawn digits are read as {answers.tolist()}; they are {labels.tolist()}")
@@ -138,21 +140,27 @@ def check_words(page: Page) -> None:
     must(page.get_by_role("button", name="Clear").is_enabled(), "there is no way to clear")
 
 
-def check_keyboard(page: Page) -> None:
-    """A seven, with keys alone."""
-    page.keyboard.press("Escape")
-    page.evaluate("document.activeElement.blur()")
-    page.keyboard.press("Tab")
-    must(page.evaluate("document.activeElement.id") == "sheet", "the first Tab does not lead to the paper")
-    page.keyboard.press("Escape")
-    must(settled(page) == "" and "Nothing" in page.inner_text("#answer"), "Escape does not clear")
+def check_keyboard(browser: Browser, url: str) -> None:
+    """A seven, with keys alone, in the dark."""
+    with opened(browser, url, color_scheme="dark") as page:
+        page.keyboard.press("Tab")
+        must(page.evaluate("document.activeElement.id") == "sheet", "the first Tab does not lead to the paper")
+        use_keys(page)
+
+
+def use_keys(page: Page) -> None:
+    """Draw, undo, clear."""
     for keys in ("ArrowLeft " * 4, "Space", "ArrowRight " * 8, "ArrowDown ArrowDown ArrowLeft " * 4, "ArrowDown " * 1, "Space"):
         for key in keys.split():
             page.keyboard.press(key)
     answer = settled(page)
     must(answer == "7" and "7" in page.inner_text("#answer"), f"a seven from the keyboard is read as {answer!r}")
+    page.screenshot(path=PICTURES / "digits-dark.png")
     page.keyboard.press("Backspace")
-    must(settled(page) == "", "Backspace does not undo")
+    must(settled(page) == "" and "Nothing" in page.inner_text("#answer"), "Backspace does not undo")
+    page.keyboard.press("Space")
+    page.keyboard.press("Escape")
+    must(settled(page) == "", "Escape does not clear")
 
 
 def check_touch(browser: Browser, url: str) -> None:
@@ -166,6 +174,7 @@ def check_touch(browser: Browser, url: str) -> None:
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         page.wait_for_selector(".drawn")
         answer = settled(page)
+        page.screenshot(path=PICTURES / "digits-phone.png")
         must(answer == "1", f"a one from a finger is read as {answer!r}")
         must(page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than a telephone")
 
@@ -187,7 +196,7 @@ def check_device(browser: Browser, site: str, device: str, images: np.ndarray, l
         check_words(page)
         PICTURES.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=PICTURES / f"digits-{device}.png")
-        check_keyboard(page)
+    check_keyboard(browser, url)
     check_touch(browser, url)
 
 
