@@ -15,10 +15,14 @@ pytestmark = on_devices
 @pytest.mark.parametrize(
     ("value", "dtype", "shape"),
     [
-        (True, "bool", ()), (3, "int32", ()), (2.5, "float32", ()), ([], "float32", (0,)), ([[]], "float32", (1, 0)), ([1, 2], "int32", (2,)),
-        ([True, 2], "int32", (2,)), ([1, 2.0], "float32", (2,)), ([[1], [2]], "int32", (2, 1)), (range(4), "int32", (4,)),
-        ((1.0, (2.0)), "float32", (2,)), ([(1, 2), [3, 4]], "int32", (2, 2)), ([True], "bool", (1,)), (b"ab", "uint8", (2,)),
-        (array.array("f", [1, 2]), "float32", (2,)), (array.array("l", [1]), "int64", (1,)), (array.array("d", [1]), "float64", (1,)),
+        (True, "bool", ()), (3, "int32", ()), (2.5, "float32", ()), ([], "float32", (0,)), ([[]], "float32", (1, 0)),
+        ([1, 2], "int32", (2,)),
+        ([True, 2], "int32", (2,)), ([1, 2.0], "float32", (2,)), ([[1], [2]], "int32", (2, 1)),
+        (range(4), "int32", (4,)),
+        ((1.0, (2.0)), "float32", (2,)), ([(1, 2), [3, 4]], "int32", (2, 2)), ([True], "bool", (1,)), (b"ab",
+        "uint8", (2,)),
+        (array.array("f", [1, 2]), "float32", (2,)), (array.array("l", [1]), "int64", (1,)),
+        (array.array("d", [1]), "float64", (1,)),
     ],
 )  # fmt: skip
 def test_asarray_guesses(value: Any, dtype: str, shape: tuple[int, ...], device: str) -> None:
@@ -74,7 +78,9 @@ def test_full(device: str) -> None:
     same(nf.full_like(nf.ones(2), 7, dtype="int8"), np.int8([7, 7]))
 
 
-@pytest.mark.parametrize("args", [(5,), (0,), (2, 7), (7, 2), (7, 2, -2), (1, 8, 3), (-3, 3), (0, 1, 0.25), (1.5, 4), (5, 0, -0.5)])
+@pytest.mark.parametrize(
+    "args", [(5,), (0,), (2, 7), (7, 2), (7, 2, -2), (1, 8, 3), (-3, 3), (0, 1, 0.25), (1.5, 4), (5, 0, -0.5)]
+)
 @pytest.mark.parametrize("dtype", [None, "float32", "int8"])
 def test_arange(args: Any, dtype: Any, device: str) -> None:
     if dtype == "int8" and any(isinstance(a, float) for a in args):
@@ -109,5 +115,12 @@ def test_meshgrid(indexing: str, sizes: Any, device: str) -> None:
 
 
 def test_nothing_runs_until_asked(device: str) -> None:
-    made = [nf.arange(10), nf.linspace(0, 1, 5), nf.eye(3), nf.sort(nf.ones(5) * 2), nf.cumulative_sum(nf.ones(99) + 1), nf.zeros(2)]
+    made = [
+        nf.arange(10),
+        nf.linspace(0, 1, 5),
+        nf.eye(3),
+        nf.sort(nf.ones(5) * 2),
+        nf.cumulative_sum(nf.ones(99) + 1),
+        nf.zeros(2),
+    ]
     assert all(t.device == "pending" for t in made)

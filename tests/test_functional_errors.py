@@ -115,7 +115,9 @@ WRONG: list[Callable[[], Any]] = [
 def calls() -> list[str]:
     """The wrong calls as they are written above."""
     lines = inspect.getsource(inspect.getmodule(calls)).splitlines()  # type: ignore[arg-type]
-    return [line.strip().removeprefix("lambda: ").removesuffix(",") for line in lines if line.startswith("    lambda: ")]
+    return [
+        line.strip().removeprefix("lambda: ").removesuffix(",") for line in lines if line.startswith("    lambda: ")
+    ]
 
 
 def test_wrong_calls_say_what_is_wrong(golden: Callable[[str, str], None]) -> None:

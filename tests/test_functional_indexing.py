@@ -112,7 +112,9 @@ def test_taking_along_an_axis_broadcasts(device: str) -> None:
 def test_scatter(data: Any, shape: Any, device: str) -> None:
     axis = data.draw(st.integers(0, len(shape) - 1))
     n = shape[axis]
-    i = data.draw(hnp.arrays("int32", hnp.array_shapes(min_dims=0, max_dims=2, max_side=3), elements=st.integers(-n, n - 1)))
+    i = data.draw(
+        hnp.arrays("int32", hnp.array_shapes(min_dims=0, max_dims=2, max_side=3), elements=st.integers(-n, n - 1))
+    )
     x = np.arange(np.prod(shape), dtype="float32").reshape(shape)
     new = whole(*shape[:axis], *i.shape, *shape[axis + 1 :]).astype("float32")
     flat = np.moveaxis(new.reshape(*shape[:axis], i.size, *shape[axis + 1 :]), axis, 0)

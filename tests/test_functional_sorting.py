@@ -78,7 +78,9 @@ def test_median(axis: int | None, shape: tuple[int, int], device: str) -> None:
     same(nf.median(x, axis=axis), np.median(x, axis), 1e-6)
 
 
-@pytest.mark.parametrize("x", [whole(4, 5), np.float32([[3, np.nan, 1, np.nan, 3]]), np.zeros((0, 2), "int32"), whole(9) > 0])
+@pytest.mark.parametrize(
+    "x", [whole(4, 5), np.float32([[3, np.nan, 1, np.nan, 3]]), np.zeros((0, 2), "int32"), whole(9) > 0]
+)
 def test_distinct_values(x: np.ndarray, device: str) -> None:
     want = np.unique_all(x)
     for name in ("values", "indices", "inverse_indices", "counts"):

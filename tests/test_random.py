@@ -85,7 +85,9 @@ def test_integers(low: int, high: int, device: str) -> None:
     assert values.max() < high
     if high - low < 10:
         counts = np.bincount(values - low, minlength=high - low)
-        assert np.sum((counts - N / counts.size) ** 2) / (N / counts.size) < counts.size + 6 * math.sqrt(2 * counts.size)
+        assert np.sum((counts - N / counts.size) ** 2) / (N / counts.size) < counts.size + 6 * math.sqrt(
+            2 * counts.size
+        )
     same(generator().integers((5,), 6), generator().randint((5,), 0, 6).numpy())
 
 

@@ -4,6 +4,7 @@ from . import random, show
 from .dtype import DTYPES as _DTYPES
 from .dtype import DType
 from .errors import *  # noqa: F403
+from .functional import linalg as _linalg
 from .functional.constants import *  # noqa: F403
 from .functional.conversion import *  # noqa: F403
 from .functional.creation import *  # noqa: F403
@@ -14,7 +15,6 @@ from .functional.indexing import *  # noqa: F403
 from .functional.inspection import *  # noqa: F403
 from .functional.joining import *  # noqa: F403
 from .functional.linalg import *  # noqa: F403
-from .functional.linalg import trace  # the module of this name would hide it
 from .functional.manipulation import *  # noqa: F403
 from .functional.scan import *  # noqa: F403
 from .functional.sets import *  # noqa: F403
@@ -28,6 +28,7 @@ from .runtime import devices, forget_programs, init, memory_stats, synchronize, 
 from .tensor import Tensor
 
 bool, int8, uint8, int32, uint32, int64, float16, float32, float64 = _DTYPES.values()
+trace = _linalg.trace  # again: importing the module of this name, which the runtime does, has hidden it
 __array_api_version__ = "2024.12"
 
 _LATER = {
@@ -36,7 +37,7 @@ _LATER = {
 }  # fmt: skip
 
 
-_ROOMS = frozenset("data device dtype errors functional graph index nn op ops optim program runtime scalar shape tensor tree".split())
+_ROOMS = frozenset("data device dtype errors functional graph index nn op ops optim program runtime scalar shape show tensor tree".split())
 # Rows of the operation tables are public by being there, so this list is made and not written.
 __all__ = sorted({n for n in globals() if not n.startswith("_") and n not in _ROOMS} | set(_LATER) | {"__array_api_version__"})
 

@@ -24,8 +24,8 @@ from .ops.source import threefry
 from .tensor import Tensor, apply, leaf
 
 __all__ = [
-    "Generator", "bernoulli", "bits", "categorical", "choice", "default_generator", "integers", "normal", "permutation", "randint",
-    "seed", "uniform",
+    "Generator", "bernoulli", "bits", "categorical", "choice", "default_generator", "integers", "normal", "permutation",
+    "randint", "seed", "uniform",
 ]  # fmt: skip
 
 UINT = DTYPES["uint32"]
@@ -131,7 +131,10 @@ class Generator:
         count = prod(_sizes(shape))
         if not n or (not replace and count > n):
             how = "with" if replace else "without"
-            raise ShapeError(f"choice: {count} of {n} elements cannot be chosen {how} replacement; give more elements, or ask for fewer.")
+            raise ShapeError(
+                f"choice: {count} of {n} elements cannot be chosen {how} replacement; give more elements, or ask for "
+                "fewer."
+            )
         places = reshape(self._places(n, count, replace, p), _sizes(shape))
         return places if items is None else take(items, places, axis=axis)
 
@@ -162,7 +165,10 @@ class Generator:
 def _real(who: str, dtype: Any) -> Any:
     wanted = canonical(dtype)
     if wanted.kind != "f":
-        raise DTypeError(f"{who}: dtype is {wanted.name}; accepted are float16, float32, float64. Use nf.random.integers for integers.")
+        raise DTypeError(
+            f"{who}: dtype is {wanted.name}; accepted are float16, float32, float64. Use nf.random.integers for "
+            "integers."
+        )
     return wanted
 
 

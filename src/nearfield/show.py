@@ -1,6 +1,7 @@
 """Tensors as text: values in rows, long arrays with their middle left out."""
 
 import struct
+from math import isfinite
 from typing import Any
 
 from .errors import TraceError
@@ -16,7 +17,7 @@ GAP = "…"
 
 @method
 def to_text(x: Tensor) -> str:
-    """The values, the dtype, and the shape where the values do not show it; inside `nf.jit`, where there are no values, only these."""
+    """The values, the dtype, and the shape where the values do not show it; inside `nf.jit` only dtype and shape."""
     try:
         data = x._bytes()
     except TraceError:
@@ -47,7 +48,7 @@ def _nested(x: Tensor, data: memoryview, axis: int, start: int, is_short: bool) 
 
 def _number(value: Any, code: str) -> str:
     """The fewest digits that name this number among those of its type."""
-    if code not in "ef" or value != value or value in (float("inf"), float("-inf")):
+    if code not in "ef" or not isfinite(value):
         return repr(value)
     for digits in range(1, 9):
         text = float(f"{value:.{digits}g}")

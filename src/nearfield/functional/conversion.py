@@ -1,4 +1,4 @@
-"""Tensors from what Python has: numbers, nested lists, buffers, arrays of other libraries. And one dtype from another."""
+"""Tensors from what Python has: numbers, nested lists, buffers, other libraries' arrays. And one dtype from another."""
 
 import struct
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def asarray(x: Any, /, dtype: Any = None, *, device: str | None = None, copy: bo
 
     dtype    default: the buffer's own; of Python numbers bool, int32 or float32
     copy     buffers are always copied, Tensors never: nothing can change in either case
-    errors   ShapeError if nested lists are ragged; DTypeError if the elements are not numbers, or too large for the dtype
+    errors   ShapeError if nested lists are ragged; DTypeError if elements are not numbers, or too large for the dtype
     """
     wanted = None if dtype is None else canonical(dtype)
     made = _converted(x, wanted)
@@ -59,9 +59,10 @@ def _from_number(x: Any, wanted: DType | None) -> Tensor:
 def _check_whole(x: Any, dtype: DType) -> None:
     bits = 8 * dtype.itemsize
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype.kind == "i" else (0, (1 << bits) - 1)
-    if x != x or not low <= x <= high:
+    if not low <= x <= high:
         raise DTypeError(
-            f"asarray: the number {x} does not fit dtype {dtype.name}; accepted are {low} … {high}. Give dtype= a larger type."
+            f"asarray: the number {x} does not fit dtype {dtype.name}; accepted are {low} … {high}. Give dtype= a "
+            "larger type."
         )
 
 
@@ -71,7 +72,9 @@ def _from_numpy(x: Any, wanted: DType | None) -> Tensor:
     found = numpy.asarray(x)
     if found.dtype.kind in "OUSMmVc" or (wanted is None and found.dtype.name not in DTYPES):
         accepted = ", ".join(DTYPES)
-        raise DTypeError(f"asarray: a NumPy array of dtype {found.dtype} is not accepted; accepted are {accepted}. Give dtype=.")
+        raise DTypeError(
+            f"asarray: a NumPy array of dtype {found.dtype} is not accepted; accepted are {accepted}. Give dtype=."
+        )
     dtype = wanted or canonical(found.dtype)
     return leaf(found.astype(dtype.name, order="C").tobytes(), found.shape, dtype)
 
@@ -81,7 +84,9 @@ def _from_buffer(view: memoryview) -> Tensor:
     dtype = _FORMATS.get((_KINDS.get(code, ""), view.itemsize))
     if dtype is None:
         accepted = ", ".join(DTYPES)
-        raise DTypeError(f"asarray: a buffer of format {view.format!r} is not accepted; accepted are {accepted}. Convert it first.")
+        raise DTypeError(
+            f"asarray: a buffer of format {view.format!r} is not accepted; accepted are {accepted}. Convert it first."
+        )
     return leaf(view.tobytes(), tuple(view.shape or ()), dtype)
 
 
@@ -97,7 +102,8 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
 def _from_lists(x: Any, wanted: DType | None) -> Tensor:
     if not isinstance(x, (list, tuple, range)):
         raise DTypeError(
-            f"asarray: received a {type(x).__name__}; accepted are numbers, nested lists of numbers, buffers and arrays."
+            f"asarray: received a {type(x).__name__}; accepted are numbers, nested lists of numbers, buffers and "
+            "arrays."
         )
     if _holds_arrays(x):
         return call("stack", [asarray(v, wanted) for v in x])
@@ -137,7 +143,8 @@ def _shape_of(x: Any) -> tuple[int, ...]:
     if len(shapes) > 1:
         one, other, *_ = shapes
         raise ShapeError(
-            f"asarray: nested lists are ragged: found shapes {one} and {other} side by side; accepted is one shape. Pad the shorter ones."
+            f"asarray: nested lists are ragged: found shapes {one} and {other} side by side; accepted is one shape. "
+            "Pad the shorter ones."
         )
     return (len(x), *next(iter(shapes), ()))
 

@@ -11,8 +11,8 @@ from ..tensor import Tensor, apply, call, method
 from .conversion import asarray, astype
 
 __all__ = [
-    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "meshgrid", "ones", "ones_like", "tril", "triu",
-    "zeros", "zeros_like",
+    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "meshgrid", "ones", "ones_like", "tril",
+    "triu", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def _progression(count: int, start: Any, step: Any, wanted: Any, whole: bool) ->
 def linspace(
     start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: str | None = None, endpoint: bool = True
 ) -> Tensor:
-    """`num` evenly spaced values from start to stop, which is the last one or, without `endpoint`, would be the next one."""
+    """`num` evenly spaced values from start to stop, which is the last or, without `endpoint`, the next after it."""
     wanted = canonical(dtype or "float32")
     (count,) = _sizes("linspace", num)
     gaps = max(count - 1 if endpoint else count, 1)
@@ -121,7 +121,9 @@ def linspace(
     return _on(astype(near, wanted), device)
 
 
-def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: str | None = None) -> Tensor:
+def eye(
+    n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: str | None = None
+) -> Tensor:
     """A matrix of ones on the k-th diagonal above the main one (below for negative k), zeros elsewhere."""
     rows, cols = _sizes("eye", (n_rows, n_rows if n_cols is None else n_cols))
     return _on(astype(equal(*_places(rows, cols, k)), dtype or "float32"), device)
@@ -137,7 +139,8 @@ def _triangle(who: str, x: Any, k: int, keep: Any) -> Tensor:
     x = asarray(x)
     if x.ndim < 2:
         raise ShapeError(f"{who}: shape {x.shape} has rank {x.ndim}; accepted is rank 2 and more.")
-    return where(keep(*_places(*x.shape[-2:], k)), x, False if x.dtype.kind == "b" else 0)
+    rows, cols = x.shape[-2:]
+    return where(keep(*_places(rows, cols, k)), x, False if x.dtype.kind == "b" else 0)
 
 
 def tril(x: Any, /, *, k: int = 0) -> Tensor:
@@ -168,4 +171,6 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
     for v, axis in zip(vectors, order, strict=True):
         shape[axis] = v.size
     lines = [tuple(n if a == axis else 1 for a, n in enumerate(shape)) for axis in order]
-    return tuple(call("broadcast_to", astype(v, dtype).reshape(line), shape) for v, line in zip(vectors, lines, strict=True))
+    return tuple(
+        call("broadcast_to", astype(v, dtype).reshape(line), shape) for v, line in zip(vectors, lines, strict=True)
+    )

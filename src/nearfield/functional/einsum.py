@@ -29,13 +29,13 @@ def promoted(who: str, *arrays: Any) -> list[Tensor]:
 
 
 def contract(a: Term, b: Term, out: str) -> Tensor:
-    """The sum of products of two arrays over the letters that are not in `out`; an axis of size 1 goes with any size."""
+    """The sum of products of two arrays over the letters that `out` lacks; an axis of size 1 goes with any size."""
     (x, lx), (y, ly) = _narrowed(a, b, out), _narrowed(b, a, out)
     return apply("einsum", x, y, spec=f"{lx},{ly}->{out}")
 
 
 def _narrowed(a: Term, b: Term, out: str) -> Term:
-    """Without the axes of size 1 that meet larger ones, and without those that only this array has and that are summed."""
+    """Without the axes of size 1 that meet larger ones, and without those that only this array has and are summed."""
     x, letters = a
     other = dict(zip(b[1], b[0].shape, strict=True))
     here = dict(zip(letters, x.shape, strict=True))
@@ -70,7 +70,8 @@ def _unrepeated(x: Tensor, letters: str) -> Term:
             first, second = letters.index(c), letters.rindex(c)
             if x.shape[first] != x.shape[second]:
                 raise ShapeError(
-                    f"einsum: letter {c!r} names axes of sizes {x.shape[first]} and {x.shape[second]} of one operand; they must be equal."
+                    f"einsum: letter {c!r} names axes of sizes {x.shape[first]} and {x.shape[second]} of one operand; "
+                    "they must be equal."
                 )
             x, letters = diagonal_of(x, first, second), letters[:second] + letters[second + 1 :]
     return x, letters
@@ -82,7 +83,9 @@ def _parse(subscripts: str, operands: list[Tensor]) -> tuple[list[str], str]:
     left, arrow, right = text.partition("->")
     parts = left.split(",")
     if len(parts) != len(operands):
-        raise ShapeError(f"einsum: {subscripts!r} names {len(parts)} operands; received are {len(operands)}. They must be equal.")
+        raise ShapeError(
+            f"einsum: {subscripts!r} names {len(parts)} operands; received are {len(operands)}. They must be equal."
+        )
     unused = [c for c in ascii_letters if c not in text]
     ranks = [t.ndim - len(p.replace("...", "")) for p, t in zip(parts, operands, strict=True) if "..." in p]
     dots = "".join(unused[: max(ranks, default=0)])
@@ -99,7 +102,10 @@ def _expand(subscripts: str, part: str, x: Tensor, dots: str) -> str:
     if not all(c in ascii_letters for c in named):
         raise ShapeError(f"einsum: {subscripts!r} is not understood; accepted are letters, ',', '...' and '->'.")
     if more < 0 or (more and "..." not in part):
-        raise ShapeError(f"einsum: {part!r} has {len(named)} letters for an array of shape {x.shape}; accepted is one letter for each axis.")
+        raise ShapeError(
+            f"einsum: {part!r} has {len(named)} letters for an array of shape {x.shape}; accepted is one letter for "
+            "each axis."
+        )
     return part.replace("...", dots[len(dots) - more :])
 
 
@@ -108,7 +114,9 @@ def _sizes(terms: list[Term]) -> dict[str, int]:
     for x, letters in terms:
         for c, n in zip(letters, x.shape, strict=True):
             if sizes.setdefault(c, n) != n and 1 not in (n, sizes[c]):
-                raise ShapeError(f"einsum: letter {c!r} names axes of sizes {sizes[c]} and {n}; they must be equal, or 1.")
+                raise ShapeError(
+                    f"einsum: letter {c!r} names axes of sizes {sizes[c]} and {n}; they must be equal, or 1."
+                )
             sizes[c] = n if sizes[c] == 1 else sizes[c]
     return sizes
 
@@ -123,8 +131,9 @@ def _after(terms: list[Term], i: int, j: int, out: str) -> str:
 def einsum(subscripts: str, /, *operands: Any) -> Tensor:
     """The sum of products of the operands that the letters tell: "ij,jk->ik" is the product of two matrices.
 
-    subscripts  a letter for each axis of each operand; "..." for any axes in front, which broadcast; letters that "->" leaves out
-                are summed over; without "->" those that occur twice are. A letter twice in one operand is its diagonal.
+    subscripts  a letter for each axis of each operand; "..." for any axes in front, which broadcast; letters that
+                "->" leaves out are summed over; without "->" those that occur twice are. A letter twice in one operand
+                is its diagonal
     operands    of any number; dtypes promote. Two at a time are contracted, those with the smallest result first
     errors      ShapeError if a letter names axes of different sizes
     """
@@ -135,10 +144,13 @@ def einsum(subscripts: str, /, *operands: Any) -> Tensor:
     terms = [_unrepeated(t, letters) for t, letters in zip(tensors, parts, strict=True)]
     sizes = _sizes(terms)
     if len(set(out)) != len(out) or any(c not in sizes for c in out):
-        raise ShapeError(f"einsum: the result {out!r} of {subscripts!r} has a letter twice or one that no operand has; accepted is each once.")
+        raise ShapeError(
+            f"einsum: the result {out!r} of {subscripts!r} has a letter twice or one that no operand has; accepted is "
+            "each once."
+        )
     while len(terms) > 1:
         pairs = combinations(range(len(terms)), 2)
-        i, j = min(pairs, key=lambda p: prod(sizes[c] for c in _after(terms, *p, out)))
+        i, j = min(pairs, key=lambda p: prod(sizes[c] for c in _after(terms, p[0], p[1], out)))
         kept = out if len(terms) == 2 else _after(terms, i, j, out)
         made = (contract(terms[i], terms[j], kept), kept)
         terms = [*(t for n, t in enumerate(terms) if n not in (i, j)), made]

@@ -10,7 +10,7 @@ __all__ = ["clip", "copysign", "positive"]
 
 
 @method
-def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     """x, no smaller than min and no larger than max (None: no limit), which broadcast; in x's dtype. NaN stays."""
     x = asarray(x)
     y = x if min is None else maximum(x, min)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import ShapeError
-from ..ops.arithmetic import equal, less, less_equal, maximum, where
+from ..ops.arithmetic import equal, isnan, less, less_equal, logical_not, maximum, where
 from ..shape import axis_of, broadcast
 from ..tensor import Tensor, apply, method
 from .conversion import asarray, astype
@@ -18,13 +18,16 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
     """Whole slices of x along an axis, by position; negative positions count from the end.
 
     x        [..., n, ...]
-    indices  integers in -n … n - 1, of any shape; outside, where that is only seen while running, the nearest end is taken
+    indices  integers in -n … n - 1, of any shape; outside, where only running shows it, the nearest end is taken
     axis     may be left out for rank 1
     returns  [..., *indices.shape, ...]
     """
     x = asarray(x)
     if axis is None and x.ndim != 1:
-        raise ShapeError(f"take: axis is not given for an array of rank {x.ndim}; accepted is to leave it out for rank 1. Give axis=.")
+        raise ShapeError(
+            f"take: axis is not given for an array of rank {x.ndim}; accepted is to leave it out for rank 1. Give "
+            "axis=."
+        )
     at = axis_of("take", 0 if axis is None else axis, x.ndim)
     i = positions("take", indices, x.shape[at])
     return apply("take", x, i, axis=at)
@@ -39,7 +42,9 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
     at = axis_of("take_along_axis", axis, x.ndim)
     i = positions("take_along_axis", indices, x.shape[at])
     if i.ndim != x.ndim:
-        raise ShapeError(f"take_along_axis: indices have shape {i.shape}, of rank {i.ndim}; accepted is x's rank, {x.ndim}.")
+        raise ShapeError(
+            f"take_along_axis: indices have shape {i.shape}, of rank {i.ndim}; accepted is x's rank, {x.ndim}."
+        )
     others = broadcast("take_along_axis", _with(x.shape, at, 1), _with(i.shape, at, 1))
     x, i = broadcast_to(x, _with(others, at, x.shape[at])), broadcast_to(i, _with(others, at, i.shape[at]))
     return apply("take_along", x, i, axis=at)
@@ -113,13 +118,13 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None)
         x1 = take(x1, sorter)
     before = (less if side == "left" else less_equal)(x1, expand_dims(x2, -1))
     if x2.dtype.kind == "f":  # NaN comes last
-        nan = x2 != x2
-        before = where(expand_dims(nan, -1), x1 == x1 if side == "left" else True, before)
+        nan = isnan(x2)
+        before = where(expand_dims(nan, -1), logical_not(isnan(x1)) if side == "left" else True, before)
     return reshape(apply("sum", astype(before, "int32"), axes=(before.ndim - 1,)), x2.shape)
 
 
 def one_hot(x: Any, n: int, /, *, axis: int = -1, dtype: Any = "float32") -> Tensor:
-    """For each whole number in x a vector of n zeros with a 1 at that place, along a new axis; all zeros if it is outside."""
+    """For each whole number in x n zeros with a 1 at that place, along a new axis; all zeros if it is outside."""
     x = asarray(x)
     at = axis_of("one_hot", axis, x.ndim + 1)
     line = tuple(n if a == at else 1 for a in range(x.ndim + 1))

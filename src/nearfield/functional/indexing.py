@@ -84,7 +84,7 @@ class _Plan:
     start, stop, step  the cut along each axis of x
     shape              after the cut: numbers taken out, new axes put in
     chosen             (axis in `shape`, its size, positions) for each array in the key
-    advanced           the places in the key of arrays and numbers: if they are neighbours, the result has the chosen axes there
+    advanced           the places of arrays and numbers in the key: if they are neighbours, the chosen axes stay there
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,11 @@ def _items(key: Any) -> list[Any]:
 def _is_array(item: Any) -> bool:
     if isinstance(item, (list, tuple, range)):
         return True
-    return hasattr(item, "shape") and hasattr(item, "dtype") and not (item.shape == () and hasattr(item, "__index__") and not isinstance(item, Tensor))
+    return (
+        hasattr(item, "shape")
+        and hasattr(item, "dtype")
+        and not (item.shape == () and hasattr(item, "__index__") and not isinstance(item, Tensor))
+    )
 
 
 def _consumes(item: Any) -> int:
@@ -133,7 +137,9 @@ def _complete(items: list[Any], x: Tensor) -> list[Any]:
         raise AxisError("getitem: '...' stands twice in the key; accepted is once.")
     used = sum(_consumes(item) for item in items if item is not Ellipsis)
     if used > x.ndim:
-        raise AxisError(f"getitem: the key has {used} indices for an array of rank {x.ndim}; accepted are at most {x.ndim}.")
+        raise AxisError(
+            f"getitem: the key has {used} indices for an array of rank {x.ndim}; accepted are at most {x.ndim}."
+        )
     at = dots[0] if dots else len(items)
     return [*items[:at], *[slice(None)] * (x.ndim - used), *items[at + 1 :]]
 
@@ -166,7 +172,8 @@ def _number(item: Any, n: int) -> tuple[int, int, int]:
         i = operator.index(item)
     except TypeError:
         raise AxisError(
-            f"getitem: a key of type {type(item).__name__} is not accepted; accepted are integers, slices, '...', None, and arrays of "
+            f"getitem: a key of type {type(item).__name__} is not accepted; accepted are integers, slices, '...', "
+            "None, and arrays of "
             "integers or bools."
         ) from None
     _check_range("getitem", i, n)
@@ -183,7 +190,10 @@ def _plan_array(plan: _Plan, x: Tensor, axis: int, item: Tensor) -> int:
         return axis + 1
     sizes = x.shape[axis : axis + item.ndim]
     if sizes != item.shape:
-        raise AxisError(f"getitem: a mask of shape {item.shape} does not fit axes of sizes {sizes} of {x.shape}; they must be equal.")
+        raise AxisError(
+            f"getitem: a mask of shape {item.shape} does not fit axes of sizes {sizes} of {x.shape}; they must be "
+            "equal."
+        )
     for n in sizes:
         plan.cut(0, n, 1)
     plan.chosen.append((len(plan.shape), true_positions(item)))

@@ -51,7 +51,9 @@ def finfo(dtype: Any, /) -> FloatInfo:
     """
     found = _dtype_of(dtype)
     if found.kind != "f":
-        raise DTypeError(f"finfo: dtype {found.name} is not real; accepted are float16, float32, float64. Use nf.iinfo for integers.")
+        raise DTypeError(
+            f"finfo: dtype {found.name} is not real; accepted are float16, float32, float64. Use nf.iinfo for integers."
+        )
     digits, low, high = {"float16": (10, -14, 15), "float32": (23, -126, 127), "float64": (52, -1022, 1023)}[found.name]
     largest = math.ldexp(2 - math.ldexp(1, -digits), high)
     return FloatInfo(8 * found.itemsize, math.ldexp(1, -digits), largest, -largest, math.ldexp(1, low), found)
@@ -65,22 +67,24 @@ def iinfo(dtype: Any, /) -> IntegerInfo:
     found = _dtype_of(dtype)
     if found.kind not in "iu":
         accepted = ", ".join(t.name for t in DTYPES.values() if t.kind in "iu")
-        raise DTypeError(f"iinfo: dtype {found.name} is not an integer; accepted are {accepted}. Use nf.finfo for real types.")
+        raise DTypeError(
+            f"iinfo: dtype {found.name} is not an integer; accepted are {accepted}. Use nf.finfo for real types."
+        )
     bits, signed = 8 * found.itemsize, found.kind == "i"
     return IntegerInfo(bits, (1 << (bits - signed)) - 1, -(1 << (bits - 1)) if signed else 0, found)
 
 
 KINDS = {
-    "bool": "b", "signed integer": "i", "unsigned integer": "u", "integral": "iu", "real floating": "f", "complex floating": "",
-    "numeric": "iuf",
+    "bool": "b", "signed integer": "i", "unsigned integer": "u", "integral": "iu", "real floating": "f",
+    "complex floating": "", "numeric": "iuf",
 }  # fmt: skip
 
 
 def isdtype(dtype: Any, kind: Any) -> bool:
     """Whether a dtype is of a kind.
 
-    kind     a dtype; "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating", "numeric";
-             or a tuple of these, of which one must apply
+    kind     a dtype; "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating",
+             "numeric"; or a tuple of these, of which one must apply
     """
     if isinstance(kind, tuple):
         return any(isdtype(dtype, k) for k in kind)

@@ -10,7 +10,7 @@ from ..errors import ShapeError
 from ..shape import axis_of
 from ..tensor import Tensor, apply, call, method
 from .conversion import asarray, astype
-from .manipulation import broadcast_to, expand_dims, flatten, reshape, slice_axis
+from .manipulation import broadcast_to, expand_dims, flatten, reshape, several, slice_axis
 
 __all__ = ["concat", "pad", "repeat", "roll", "split", "stack", "tile", "unstack"]
 
@@ -35,7 +35,9 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
     first = tensors[0]
     at = axis_of("concat", axis, first.ndim)
     for t in tensors[1:]:
-        if t.ndim != first.ndim or any(n != m for a, (n, m) in enumerate(zip(t.shape, first.shape, strict=True)) if a != at):
+        if t.ndim != first.ndim or any(
+            n != m for a, (n, m) in enumerate(zip(t.shape, first.shape, strict=True)) if a != at
+        ):
             raise ShapeError(
                 f"concat: shapes {first.shape} and {t.shape} do not join along axis {at}; all other axes must be equal."
             )
@@ -49,7 +51,9 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     tensors = _promoted("stack", arrays)
     for t in tensors[1:]:
         if t.shape != tensors[0].shape:
-            raise ShapeError(f"stack: shapes {tensors[0].shape} and {t.shape} differ; all must be equal. Use nf.concat, or pad.")
+            raise ShapeError(
+                f"stack: shapes {tensors[0].shape} and {t.shape} differ; all must be equal. Use nf.concat, or pad."
+            )
     at = axis_of("stack", axis, tensors[0].ndim + 1)
     return concat([expand_dims(t, at) for t in tensors], axis=at)
 
@@ -76,7 +80,9 @@ def split(x: Any, parts: int | Sequence[int], /, *, axis: int = 0) -> tuple[Tens
     else:
         sizes = tuple(parts)
     if sum(sizes) != n or min(sizes, default=0) < 0:
-        raise ShapeError(f"split: axis {at} of {x.shape} has size {n}, which {parts} does not divide; sizes must add up to {n}.")
+        raise ShapeError(
+            f"split: axis {at} of {x.shape} has size {n}, which {parts} does not divide; sizes must add up to {n}."
+        )
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     return tuple(slice_axis(x, at, end - size, end) for size, end in zip(sizes, ends, strict=True))
 
@@ -101,9 +107,9 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
 
 
 def tile(x: Any, repetitions: Sequence[int], /) -> Tensor:
-    """x laid side by side: repetitions[n] times along axis n; the shorter of shape and repetitions gets ones in front."""
+    """x laid side by side: repetitions[n] times along axis n; the shorter of both gets ones in front."""
     x = asarray(x)
-    times = (operator.index(repetitions),) if hasattr(repetitions, "__index__") else tuple(repetitions)
+    times = several(repetitions)
     rank = max(x.ndim, len(times))
     times = (1,) * (rank - len(times)) + times
     shape = (1,) * (rank - x.ndim) + x.shape
@@ -117,8 +123,8 @@ def roll(x: Any, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | N
     x = asarray(x)
     if axis is None:
         return reshape(roll(reshape(x, (prod(x.shape),)), shift, axis=0), x.shape)
-    axes = (axis,) if hasattr(axis, "__index__") else tuple(axis)
-    shifts = (shift,) * len(axes) if hasattr(shift, "__index__") else tuple(shift)
+    axes = several(axis)
+    shifts = several(shift) * len(axes) if hasattr(shift, "__index__") else several(shift)
     if len(shifts) != len(axes):
         raise ShapeError(f"roll: received {len(shifts)} shifts for {len(axes)} axes; accepted is one for each.")
     for a, by in zip(axes, shifts, strict=True):
@@ -155,5 +161,8 @@ def _widths(widths: Any, rank: int) -> list[tuple[int, int]]:
     else:
         found = [(w, w) if isinstance(w, int) else tuple(w) for w in widths]
     if len(found) != rank or any(len(w) != 2 or min(w) < 0 for w in found):
-        raise ShapeError(f"pad: widths {widths} for an array of rank {rank}; accepted are a number, a pair, or a pair for each axis, 0 or more.")
+        raise ShapeError(
+            f"pad: widths {widths} for an array of rank {rank}; accepted are a number, a pair, or a pair for each "
+            "axis, 0 or more."
+        )
     return found

@@ -34,11 +34,15 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     """
     a, b = promoted("matmul", x1, x2)
     if not a.ndim or not b.ndim:
-        raise ShapeError(f"matmul: shapes {a.shape} and {b.shape}: a scalar has no axis to sum over; accepted is rank 1 and more. Use x1 * x2.")
+        raise ShapeError(
+            f"matmul: shapes {a.shape} and {b.shape}: a scalar has no axis to sum over; accepted is rank 1 and more. "
+            "Use x1 * x2."
+        )
     inner_a, inner_b = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
     if inner_a != inner_b:
         raise ShapeError(
-            f"matmul: axis -1 of x1{list(a.shape)} is {inner_a} but axis {-2 if b.ndim > 1 else -1} of x2{list(b.shape)} is {inner_b}; "
+            f"matmul: axis -1 of x1{list(a.shape)} is {inner_a} but axis {-2 if b.ndim > 1 else -1} of "
+            f"x2{list(b.shape)} is {inner_b}; "
             "they must be equal. Transpose or reshape one of them."
         )
     broadcast("matmul", a.shape[:-2], b.shape[:-2])
@@ -57,13 +61,17 @@ def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
     a, b = promoted("tensordot", x1, x2)
     if isinstance(axes, int):
         if not 0 <= axes <= min(a.ndim, b.ndim):
-            raise ShapeError(f"tensordot: axes is {axes} for shapes {a.shape} and {b.shape}; accepted are 0 … {min(a.ndim, b.ndim)}.")
+            raise ShapeError(
+                f"tensordot: axes is {axes} for shapes {a.shape} and {b.shape}; accepted are 0 … {min(a.ndim, b.ndim)}."
+            )
         mine, yours = list(range(a.ndim - axes, a.ndim)), list(range(axes))
     else:
         mine = [axis_of("tensordot", i, a.ndim) for i in axes[0]]
         yours = [axis_of("tensordot", i, b.ndim) for i in axes[1]]
     if [a.shape[i] for i in mine] != [b.shape[i] for i in yours]:
-        raise ShapeError(f"tensordot: axes {mine} of {a.shape} and {yours} of {b.shape} pair up different sizes; they must be equal.")
+        raise ShapeError(
+            f"tensordot: axes {mine} of {a.shape} and {yours} of {b.shape} pair up different sizes; they must be equal."
+        )
     la, lb = ascii_letters[: a.ndim], list(ascii_letters[a.ndim : a.ndim + b.ndim])
     for i, j in zip(mine, yours, strict=True):
         lb[j] = la[i]
@@ -80,7 +88,10 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
     rank = min(a.ndim, b.ndim)
     at = axis_of("vecdot", axis, rank) - rank
     if a.shape[at] != b.shape[at]:
-        raise ShapeError(f"vecdot: axis {at} is {a.shape[at]} in x1{list(a.shape)} but {b.shape[at]} in x2{list(b.shape)}; they must be equal.")
+        raise ShapeError(
+            f"vecdot: axis {at} is {a.shape[at]} in x1{list(a.shape)} but {b.shape[at]} in x2{list(b.shape)}; they "
+            "must be equal."
+        )
     row, column = expand_dims(moveaxis(a, at, -1), -2), expand_dims(moveaxis(b, at, -1), -1)
     return squeeze(matmul(row, column), (-2, -1))
 
@@ -89,7 +100,9 @@ def outer(x1: Any, x2: Any, /) -> Tensor:
     """The products of each element of the vector x1 with each of the vector x2: [n], [m] -> [n, m]."""
     a, b = asarray(x1), asarray(x2)
     if a.ndim != 1 or b.ndim != 1:
-        raise ShapeError(f"outer: shapes {a.shape} and {b.shape}; accepted are two arrays of rank 1. Flatten them first.")
+        raise ShapeError(
+            f"outer: shapes {a.shape} and {b.shape}; accepted are two arrays of rank 1. Flatten them first."
+        )
     return multiply(expand_dims(a, 1), b)
 
 
@@ -121,7 +134,7 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
     return total(diagonal(summable(x, dtype), offset=offset), axis=-1)
 
 
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:  # noqa: A002
+def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
     """The length of the vectors along axes (None: of all elements).
 
     ord      2 root of the sum of squares; 1 sum of sizes; inf and -inf largest and smallest size; 0 how many are not 0;
@@ -140,15 +153,17 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
     return power(total(power(magnitude(x), ord), axis=axis, keepdims=keepdims), 1.0 / ord)
 
 
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:  # noqa: A002
+def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     """A size of each matrix in the last two axes.
 
-    ord      "fro" root of the sum of squares; 1 and -1 largest and smallest column sum of sizes; inf and -inf the same for rows
+    ord      "fro" root of the sum of squares; 1 and -1 largest and smallest column sum of sizes; inf and -inf row sum
     errors   ShapeError for the norms that need singular values ("nuc", 2, -2)
     """
     x = asarray(x)
     if x.ndim < 2:
-        raise ShapeError(f"matrix_norm: shape {x.shape} has rank {x.ndim}; accepted is rank 2 and more. Use nf.vector_norm.")
+        raise ShapeError(
+            f"matrix_norm: shape {x.shape} has rank {x.ndim}; accepted is rank 2 and more. Use nf.vector_norm."
+        )
     if ord == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord not in (1, -1, float("inf"), float("-inf")):

@@ -11,8 +11,9 @@ from ..tensor import Tensor, apply, method
 from .conversion import asarray
 
 __all__ = [
-    "broadcast_arrays", "broadcast_to", "expand_dims", "flatten", "flip", "matrix_transpose", "moveaxis", "permute_dims", "reshape",
-    "squeeze",
+    "broadcast_arrays", "broadcast_to", "expand_dims", "flatten", "flip", "matrix_transpose", "moveaxis",
+    "permute_dims",
+    "reshape", "squeeze",
 ]  # fmt: skip
 
 
@@ -30,11 +31,14 @@ def reshape(x: Any, /, shape: Any, *more: int, copy: bool | None = None) -> Tens
         known = prod(n for n in sizes if n != -1)
         if sizes.count(-1) > 1 or known == 0 or x.size % known:
             raise ShapeError(
-                f"reshape: {x.shape} has {x.size} elements, which cannot take shape {sizes}; accepted is one -1 that works out whole."
+                f"reshape: {x.shape} has {x.size} elements, which cannot take shape {sizes}; accepted is one -1 that "
+                "works out whole."
             )
         sizes = tuple([x.size // known if n == -1 else n for n in sizes])
     if prod(sizes) != x.size or min(sizes, default=0) < 0:
-        raise ShapeError(f"reshape: {x.shape} has {x.size} elements but {sizes} has {prod(sizes)}; the numbers must be equal.")
+        raise ShapeError(
+            f"reshape: {x.shape} has {x.size} elements but {sizes} has {prod(sizes)}; the numbers must be equal."
+        )
     return x if sizes == x.shape else apply("reshape", x, shape=sizes)
 
 
@@ -46,8 +50,12 @@ def broadcast_to(x: Any, /, shape: Any) -> Tensor:
     """
     x = asarray(x)
     wanted = tuple([operator.index(n) for n in shape])
-    if len(wanted) < x.ndim or any(n not in (1, m) for n, m in zip(x.shape, wanted[len(wanted) - x.ndim :], strict=True)):
-        raise ShapeError(f"broadcast_to: shape {x.shape} does not broadcast to {wanted}; sizes must be equal or 1. Reshape it first.")
+    if len(wanted) < x.ndim or any(
+        n not in (1, m) for n, m in zip(x.shape, wanted[len(wanted) - x.ndim :], strict=True)
+    ):
+        raise ShapeError(
+            f"broadcast_to: shape {x.shape} does not broadcast to {wanted}; sizes must be equal or 1. Reshape it first."
+        )
     x = reshape(x, (1,) * (len(wanted) - x.ndim) + x.shape)
     return x if x.shape == wanted else apply("expand", x, shape=wanted)
 
@@ -67,7 +75,8 @@ def permute_dims(x: Any, /, axes: Any, *more: int) -> Tensor:
     order = tuple([axis_of("permute_dims", operator.index(a), x.ndim) for a in given])
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(
-            f"permute_dims: axes {tuple(given)} do not name each of the {x.ndim} axes of {x.shape} once; name each once."
+            f"permute_dims: axes {tuple(given)} do not name each of the {x.ndim} axes of {x.shape} once; name each "
+            "once."
         )
     return x if order == tuple(range(x.ndim)) else apply("permute", x, axes=order)
 
@@ -81,7 +90,8 @@ def matrix_transpose(x: Any, /) -> Tensor:
     return permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-def _several(axis: Any) -> tuple[int, ...]:
+def several(axis: Any) -> tuple[int, ...]:
+    """One number or several as a tuple."""
     return (operator.index(axis),) if hasattr(axis, "__index__") else tuple(axis)
 
 
@@ -89,11 +99,12 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
     """x with the `source` axes at the places `destination`; the others keep their order."""
     x = asarray(x)
     rank = x.ndim
-    start = [axis_of("moveaxis", a, rank) for a in _several(source)]
-    end = [axis_of("moveaxis", a, rank) for a in _several(destination)]
+    start = [axis_of("moveaxis", a, rank) for a in several(source)]
+    end = [axis_of("moveaxis", a, rank) for a in several(destination)]
     if len(start) != len(end) or len(set(start)) != len(start) or len(set(end)) != len(end):
         raise AxisError(
-            f"moveaxis: source {source} and destination {destination} do not pair up; accepted are equally many axes, each once."
+            f"moveaxis: source {source} and destination {destination} do not pair up; accepted are equally many axes, "
+            "each once."
         )
     others = (a for a in range(rank) if a not in start)
     place = dict(zip(end, start, strict=True))
@@ -103,7 +114,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 def expand_dims(x: Any, /, axis: int | Sequence[int] = 0) -> Tensor:
     """x with new axes of size 1, at places counted in the result."""
     x = asarray(x)
-    given = _several(axis)
+    given = several(axis)
     new = axes_of("expand_dims", given, x.ndim + len(given))
     old = iter(x.shape)
     return reshape(x, tuple(1 if a in new else next(old) for a in range(x.ndim + len(given))))
@@ -116,7 +127,9 @@ def squeeze(x: Any, /, axis: int | Sequence[int] | None = None) -> Tensor:
     errors   ShapeError if a named axis has another size
     """
     x = asarray(x)
-    axes = tuple(a for a, n in enumerate(x.shape) if n == 1) if axis is None else axes_of("squeeze", _several(axis), x.ndim)
+    axes = (
+        tuple(a for a, n in enumerate(x.shape) if n == 1) if axis is None else axes_of("squeeze", several(axis), x.ndim)
+    )
     for a in axes:
         if x.shape[a] != 1:
             raise ShapeError(f"squeeze: axis {a} of {x.shape} has size {x.shape[a]}; accepted is 1. Index it instead.")
@@ -139,14 +152,14 @@ def slice_axis(x: Tensor, axis: int, start: int, stop: int, step: int = 1) -> Te
     if (start, stop, step) == (0, n, 1):
         return x
     begin, end, hop = [0] * x.ndim, list(x.shape), [1] * x.ndim
-    begin[axis], end[axis], hop[axis] = (start, stop, step) if len(range(start, stop, step)) else (0, 0, 1)
+    begin[axis], end[axis], hop[axis] = (start, stop, step) if range(start, stop, step) else (0, 0, 1)
     return apply("slice", x, start=tuple(begin), stop=tuple(end), step=tuple(hop))
 
 
 def flip(x: Any, /, *, axis: int | Sequence[int] | None = None) -> Tensor:
     """x in reverse order along axes (None: all)."""
     x = asarray(x)
-    axes = axes_of("flip", axis if axis is None else _several(axis), x.ndim)
+    axes = axes_of("flip", axis if axis is None else several(axis), x.ndim)
     for a in axes:
         x = slice_axis(x, a, x.shape[a] - 1, -1, -1)
     return x

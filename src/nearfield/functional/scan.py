@@ -39,7 +39,10 @@ def cumulative_prod(x: Any, /, *, axis: int | None = None, dtype: Any = None, in
 def _cumulative(who: str, x: Any, axis: int | None, dtype: Any, initial: bool, fold: str) -> Tensor:
     x = summable(x, dtype)
     if axis is None and x.ndim != 1:
-        raise AxisError(f"{who}: axis is not given for an array of rank {x.ndim}; accepted is to leave it out for rank 1. Give axis=.")
+        raise AxisError(
+            f"{who}: axis is not given for an array of rank {x.ndim}; accepted is to leave it out for rank 1. Give "
+            "axis=."
+        )
     at = axis_of(who, 0 if axis is None else axis, x.ndim)
     y = moveaxis(_scan(moveaxis(x, at, -1), fold), -1, at)
     if not initial:

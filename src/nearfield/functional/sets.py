@@ -1,5 +1,6 @@
 """Distinct values. How many there are depends on the values, which are therefore needed now."""
 
+from math import isnan
 from typing import Any, NamedTuple
 
 from ..tensor import Tensor
@@ -35,7 +36,7 @@ class UniqueInverse(NamedTuple):
 
 
 def _key(value: Any) -> tuple[bool, Any]:
-    return (value != value, value if value == value else 0)
+    return (isnan(value), 0 if isnan(value) else value)
 
 
 def unique_all(x: Any, /) -> UniqueAll:

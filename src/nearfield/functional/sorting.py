@@ -1,7 +1,7 @@
 """Order: sort, argsort, topk. Equal elements keep their order, and NaN comes last, in both directions.
 
-Short axes count, for each element, how many come before it. Longer ones sort blocks that way and merge them in a bitonic
-network: stages that compare each element with one partner, the same for any values.
+Short axes count, for each element, how many come before it. Longer ones sort blocks that way and merge them in a
+bitonic network: stages that compare each element with one partner, the same for any values.
 
 source  Batcher 1968, "Sorting networks and their applications"
 """
@@ -127,7 +127,9 @@ def topk(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[Te
     x = asarray(x)
     at = axis_of("topk", axis, x.ndim)
     if not 0 <= k <= x.shape[at]:
-        raise ShapeError(f"topk: k is {k} but axis {at} of {x.shape} has size {x.shape[at]}; accepted are 0 … {x.shape[at]}.")
+        raise ShapeError(
+            f"topk: k is {k} but axis {at} of {x.shape} has size {x.shape[at]}; accepted are 0 … {x.shape[at]}."
+        )
     i = slice_axis(argsort(x, axis=at, descending=largest), at, 0, k)
     return apply("take_along", x, i, axis=at), i
 
@@ -143,7 +145,9 @@ def median(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Ten
     x, at = (reshape(x, (x.size,)), 0) if axis is None else (x, axis_of("median", axis, rank))
     n = x.shape[at]
     if not n:
-        raise ShapeError(f"median: shape {x.shape} has no elements along axis {at}; accepted are axes with at least one.")
+        raise ShapeError(
+            f"median: shape {x.shape} has no elements along axis {at}; accepted are axes with at least one."
+        )
     ordered = sort(x, axis=at)
     high = slice_axis(ordered, at, n // 2, n // 2 + 1)
     middle = high if n % 2 else (slice_axis(ordered, at, n // 2 - 1, n // 2) + high) * 0.5

@@ -31,7 +31,7 @@ def summable(x: Any, dtype: Any) -> Tensor:
 
 
 @method
-def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """The sum along axes (None: all); small integers and bools are summed in 32 bits."""
     return _fold("sum", summable(x, dtype), axis, keepdims)
 
@@ -44,7 +44,9 @@ def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fal
 
 def _nonempty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
     if not product(x.shape[a] for a in axes):
-        raise ShapeError(f"{name}: shape {x.shape} has no elements along axes {axes}; accepted are axes with at least one.")
+        raise ShapeError(
+            f"{name}: shape {x.shape} has no elements along axes {axes}; accepted are axes with at least one."
+        )
 
 
 def _extreme(name: str, x: Any, axis: Any, keepdims: bool) -> Tensor:
@@ -54,13 +56,13 @@ def _extreme(name: str, x: Any, axis: Any, keepdims: bool) -> Tensor:
 
 
 @method
-def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The largest element along axes (None: all); NaN if there is one. Ties each get the gradient."""
     return _extreme("max", x, axis, keepdims)
 
 
 @method
-def min(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def min(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """The smallest element along axes (None: all); NaN if there is one. Ties each get the gradient."""
     return _extreme("min", x, axis, keepdims)
 
@@ -71,13 +73,13 @@ def _truth(x: Any) -> Tensor:
 
 
 @method
-def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Whether an element along axes (None: all) is true, that is, not 0."""
     return _fold("any", _truth(x), axis, keepdims)
 
 
 @method
-def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A001
+def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Whether all elements along axes (None: all) are true, that is, not 0."""
     return _fold("all", _truth(x), axis, keepdims)
 
@@ -103,13 +105,13 @@ def _position(name: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
 
 @method
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Where the first largest element along an axis is (None: in x flattened), int32; the first NaN if there is one."""
+    """Where the first largest element along an axis (None: of x flattened) is, int32; the first NaN if there is one."""
     return _position("argmax", x, axis, keepdims)
 
 
 @method
 def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Where the first smallest element along an axis is (None: in x flattened), int32; the first NaN if there is one."""
+    """Where the first smallest element along an axis (None: of x flattened) is, int32; the first NaN if there is."""
     return _position("argmin", x, axis, keepdims)
 
 
@@ -122,7 +124,7 @@ def _real(x: Any) -> tuple[Tensor, DType]:
 
 def _mean(name: str, x: Tensor, axis: Any, keepdims: bool, correction: float = 0.0) -> Tensor:
     count = product(x.shape[a] for a in axes_of(name, axis, x.ndim)) - correction
-    return _fold("sum", x, axis, keepdims) / float(count if count > 0 else 0)
+    return _fold("sum", x, axis, keepdims) / float(count if count > 0 else 0.0)
 
 
 @method
