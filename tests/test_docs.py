@@ -1,9 +1,10 @@
-"""Documents run: every Python block, its output, and every command that a shell block names."""
+"""Documents run: every Python block, its output, files that blocks are, and every command that a shell block names."""
 
 import contextlib
 import functools
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +59,43 @@ def run(path: Path, block: Block, names: dict[str, object]) -> str:
     return printed.getvalue()
 
 
+@pytest.fixture
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the device that a document chose, the operations that it defined and the numbers that it drew."""
+    from nearfield import op, random, runtime, tensor
+
+    for table in (op.REGISTRY, tensor.FUNCTIONS):
+        for name, value in table.items():
+            monkeypatch.setitem(table, name, value)
+    monkeypatch.setattr(runtime._state, "device", runtime._state.device)
+    known = set(op.REGISTRY), set(tensor.FUNCTIONS)
+    yield
+    random.seed(0)
+    for table, before in zip((op.REGISTRY, tensor.FUNCTIONS), known, strict=True):
+        for name in table.keys() - before:
+            del table[name]
+
+
+def write_files(path: Path, folder: Path) -> None:
+    """A block with the word file=NAME is that file, below the document's scratch folder."""
+    for block in blocks(path):
+        for word in block.words:
+            if word.startswith("file="):
+                file = folder / word.removeprefix("file=")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(block.code)
+
+
 @documents_with("python")
+@pytest.mark.usefixtures("_as_before")
 def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of a document run in order and share their names; a ```text block right after one is what it prints."""
+    """Blocks of a document run in order and share their names; a ```text block right after one is what it prints.
+
+    Each document has a scratch folder of its own.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_files(path, tmp_path)
     names: dict[str, object] = {"__name__": "document"}
     everything = blocks(path)
     for block, following in zip(everything, [*everything[1:], None], strict=True):
