@@ -43,7 +43,7 @@ def noisy() -> nn.Sequential:
     """With every kind of state: running statistics, a generator of its own, and the default one."""
     g = Generator(3)
     return nn.Sequential(
-        nn.Linear(2, 8, generator=g),
+        nn.Linear(2, 8, bias=False, generator=g),  # a bias before BatchNorm has no effect, and noise for a gradient
         nn.BatchNorm(8),
         nn.relu,
         nn.Dropout(0.2, generator=Generator(4)),
