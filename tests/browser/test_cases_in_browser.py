@@ -1,4 +1,4 @@
-"""Every operation in the browser: the cases of tests/cases.py, compiled here, run there by the runner, no Python in the page."""
+"""Every operation in the browser: the cases of tests/cases.py, compiled here, run there by the runner without Python."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

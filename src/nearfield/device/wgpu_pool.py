@@ -39,6 +39,9 @@ class Pool:
         self._largest = largest
         self._dropped = dropped
         self._free: dict[int, list[Block]] = {}
+        # Every buffer, also those in use: when Python collects a cycle, it finalises all that only the cycle refers to,
+        # and a buffer that has been finalised is of no use to whoever gets its block next.
+        self._made: dict[int, Any] = {}
         self._count = 0
         self.pooled = 0
 
@@ -51,6 +54,7 @@ class Pool:
             return row.pop()
         buffer = self._make(size)
         self._count += 1
+        self._made[self._count] = buffer
         return Block(buffer, size, self._count)
 
     def give(self, block: Block) -> None:
@@ -75,4 +79,5 @@ class Pool:
 
     def _destroy(self, block: Block) -> None:
         self._dropped(block.number)
+        del self._made[block.number]
         block.buffer.destroy()
