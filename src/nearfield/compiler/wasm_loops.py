@@ -9,14 +9,13 @@ from ..scalar import K, walk
 from .kernel import Kernel, cost
 from .wasm import VALUE, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, put, tee
-from .wasm_schedule import Schedule, extent, identity, schedule
+from .wasm_schedule import FOLD, Schedule, extent, identity, schedule
 from .wasm_values import REVERSED, Values
 
 __all__ = ["Compiled", "compile_kernel"]
 
 WORTH = 16384  # operations that a piece of the range should hold
 SWAPPED = OP["i8x16.shuffle"] + bytes([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7])
-FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}
 Member = tuple[K, dict[K, int]]  # a reduction and the shifts of one of its copies
 
 
@@ -53,8 +52,11 @@ class Loops(Values):
         self.jams = (*([plan.lane] if plan.lane is not None else []), *(a for a in plan.tiles if a is not plan.lane), *inner)
         roots = [s.value for s in plan.stores]
         self.count([*roots, *(s.index for s in plan.stores)])
+        self.share = plan.expanded
         self._reduces = [n for n in walk(roots) if n.op == "reduce"]
+        self._loads = [n for n in walk(roots) if n.op == "load"]
         self._inside = {n: [m for m in walk([n.args[0]]) if m.op == "reduce"] for n in self._reduces}
+        self.low = self.high = 0  # locals: the present block of the lane axis
         self.begin, self.end = len(kernel.arguments), len(kernel.arguments) + 1
 
     def written(self) -> bytes:
@@ -95,7 +97,7 @@ class Loops(Values):
         """The range, of which each number stands for one combination of the leading loops."""
         plan, part = self.plan, self.begin
         leading = plan.axes[: plan.ranged]
-        plain = len(leading) == 1 and leading[0] not in plan.tiles and leading[0] is not plan.lane
+        plain = len(leading) == 1 and leading[0] not in plan.tiles and leading[0] is not plan.blocks
 
         def body() -> None:
             if plain:
@@ -121,11 +123,9 @@ class Loops(Values):
             return
         axis = plan.axes[level]
         place = places[axis]
-        if axis is plan.lane:
-            low = self._counter(get(place) + i32(plan.block) + OP["i32.mul"])
-            end = get(low) + i32(plan.block) + OP["i32.add"]
-            high = self._counter(end + i32(extent(axis)) + end + i32(extent(axis)) + OP["i32.lt_s"] + OP["select"])
-            self._along_lane(level, low, high)
+        if axis is plan.blocks:
+            self._block(place)
+            self._part(level + 1, places)
             return
         full, rest = divmod(extent(axis), plan.tiles.get(axis, 1))
         first = self._counter(get(place) + i32(plan.tiles.get(axis, 1)) + OP["i32.mul"]) if axis in plan.tiles else place
@@ -138,6 +138,15 @@ class Loops(Values):
             self.emit(partial)
             return
         self.emit(get(place) + i32(full) + OP["i32.lt_u"] + OP["if"] + whole + OP["else"] + partial + OP["end"])
+
+    def _block(self, place: int) -> None:
+        """Where a block of the lane axis begins and ends."""
+        plan = self.plan
+        assert plan.lane is not None
+        self.low = self._counter(get(place) + i32(plan.block) + OP["i32.mul"])
+        end = get(self.low) + i32(plan.block) + OP["i32.add"]
+        last = i32(extent(plan.lane))
+        self.high = self._counter(end + last + end + last + OP["i32.lt_s"] + OP["select"])
 
     def _branch(self, axis: K, local: int, copies: int, body: Callable[[], None]) -> bytes:
         """Code for one tile of an axis."""
@@ -155,7 +164,12 @@ class Loops(Values):
             return
         axis = plan.axes[level]
         if axis is plan.lane:
-            self._along_lane(level, self._counter(i32(0)), None)
+            start = get(self.low) if plan.blocks is not None else i32(0)
+            self._along_lane(level, self._counter(start), self.high if plan.blocks is not None else None)
+            return
+        if axis is plan.blocks:
+            local = self._counter(i32(0))
+            self._loop(None, local, 1, plan.count(axis), lambda: (self._block(local), self._nest(level + 1))[0])
             return
         step = plan.tiles.get(axis, 1)
         full = extent(axis) // step * step
@@ -193,28 +207,29 @@ class Loops(Values):
         return [dict(zip(self.copies, shifts, strict=True)) for shifts in product(*ranges)]
 
     def _stores(self) -> None:
-        for shift in self._combinations():
-            self.shift = shift
-            if len(self.plan.stores) == 1:
-                self._store(0, None)
-                continue
-            held = [self._held(n) for n in range(len(self.plan.stores))]  # all loads come before the first store
-            for n, code in enumerate(held):
-                self._store(n, code)
+        values = [s.value for s in self.plan.stores]
+        masks = {n.args[1] for n in self._loads if len(n.args) == 2}
+        if masks and not self._reduces and (self.plan.expanded or len(masks) == 1):
+            self.guarded(values, self._combinations(), self._stored_values)
+        else:
+            self._stored_values({v: v for v in values})
         self.shift = {}
 
-    def _held(self, n: int) -> bytes:
-        s = self.plan.stores[n]
-        mode = "v" if self.is_vector(s.index) else "s"
-        local = self.f.local("v128" if mode == "v" else VALUE[s.value.type])
-        self.emit(self.value(s.value, mode) + put(local))
-        return get(local)
-
-    def _store(self, n: int, code: bytes | None) -> None:
-        s = self.plan.stores[n]
-        for term in self._nested(s.index):
-            self.value(term, "s")
-        self.store(s.argument, s.index, code or self.value(s.value, "v" if self.is_vector(s.index) else "s"))
+    def _stored_values(self, texts: dict[K, K]) -> None:
+        for shift in self._combinations():
+            self.shift = shift
+            codes = []
+            for s in self.plan.stores:
+                mode = "v" if self.is_vector(s.index) else "s"
+                codes.append(self.value(texts[s.value], mode))
+                if len(self.plan.stores) > 1:  # all loads come before the first store
+                    local = self.f.local("v128" if mode == "v" else VALUE[s.value.type])
+                    self.emit(codes[-1] + put(local))
+                    codes[-1] = get(local)
+            for s, code in zip(self.plan.stores, codes, strict=True):
+                for term in self._nested(s.index):
+                    self.value(term, "s")
+                self.store(s.argument, s.index, code)
 
     # Masks
 
@@ -340,7 +355,7 @@ class Fold:
         slow = any(len(x.args) == 2 for b in bodies.values() for x in walk([b]) if x.op == "load")
         self.bodies = bodies
         if not self.lanes:
-            unroll = min(4, n) if not slow and (len(self.members) > 1 or n <= 4) else 1
+            unroll = n if n <= 4 and not slow else 1
             local = self._passes(0, n // unroll, unroll, 1, self.chains)
             self._passes(local, 1, n % unroll, 1, self.chains, n - n % unroll)
             return

@@ -2,18 +2,22 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import inf
+from itertools import product
+from math import inf, prod
 
 from .. import scalar as k
 from ..index import linear
 from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
 
-__all__ = ["Schedule", "extent", "identity", "loads_of", "reduces_of", "schedule", "simplified"]
+__all__ = ["FOLD", "Schedule", "extent", "identity", "loads_of", "reduces_of", "schedule", "simplified"]
 
+FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}  # the instruction that a reduction repeats
 PIECES = 64  # a range has about this many parts, if it can
+CACHE = 256 * 1024  # bytes of one operand that should stay near while the rows go by
 ACCUMULATORS = {True: 12, False: 10}  # that V8 keeps in registers, with relaxed SIMD or without
 WIDE = ("float64", "int64")
+SMALL = 9  # turns of an inner loop that are written out
 
 
 def extent(v: K) -> int:
@@ -40,8 +44,9 @@ class Schedule:
     lane    the axis of which four elements are computed at a time, or None
     tiles   axes of which several elements (of the lane: groups of four) are computed together, sharing loads
     ranged  the first so many loops make up the range that threads share
-    block   elements of the lane axis in a part of the range, if it is one of these loops
+    blocks  a loop over parts of the lane axis, of `block` elements each, that stands among the axes; or None
     padded  the last group may reach beyond the end: all that is touched there is room that buffers keep for it
+    expanded  small sums have been written out
     inner   for each reduction's variables: the innermost loop, and whether its elements may be lanes
     """
 
@@ -50,14 +55,15 @@ class Schedule:
     lane: K | None = None
     tiles: dict[K, int] = field(default_factory=dict)
     ranged: int = 0
+    blocks: K | None = None
     block: int = 0
     padded: bool = False
+    expanded: bool = False
     inner: dict[tuple[K, ...], tuple[K, bool]] = field(default_factory=dict)
 
     def count(self, axis: K) -> int:
         """How many tiles an axis has."""
-        size = self.block if axis is self.lane else self.tiles.get(axis, 1)
-        return -(-extent(axis) // size)
+        return -(-extent(axis) // self.tiles.get(axis, 1))
 
     @property
     def total(self) -> int:
@@ -167,6 +173,45 @@ def _shorter(node: K, body: K, fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
     return k.reduce(kind, left, body) if left else body
 
 
+# Small sums
+
+
+def expanded(plan: Schedule) -> None:
+    """Sums of a few terms that lie side by side for neighbouring lanes become plain additions: depthwise windows, pooling."""
+    if not plan.axes or extent(plan.axes[-1]) < 4:
+        return
+    lane, table = plan.axes[-1], {}
+    for node in reduces_of(s.value for s in plan.stores):
+        body = node.args[0]
+        nodes = walk([body])
+        steps = [vary(n.args[0], lane) for n in nodes if n.op == "load"]
+        if lane in body.free and len(nodes) <= 40 and all(s in (0, 1) for s in steps) and reduces_of([body]) == []:
+            table[node] = _written_out(node)
+    if any(node is not text for node, text in table.items()):
+        plan.stores = tuple(Store(s.argument, s.index, k.substitute(s.value, table)) for s in plan.stores)
+        plan.expanded = True
+
+
+def _written_out(node: K) -> K:
+    kind, variables = node.value  # type: ignore[misc]
+    few = 1
+    last = len(variables)
+    while last and few * extent(variables[last - 1]) <= SMALL:
+        last -= 1
+        few *= extent(variables[last])
+    if last == len(variables):
+        return node
+    places = product(*(range(extent(v)) for v in variables[last:]))
+    terms = [
+        k.substitute(node.args[0], {v: k.const(n, "index") for v, n in zip(variables[last:], place, strict=True)})
+        for place in places
+    ]
+    total = terms[0]
+    for term in terms[1:]:
+        total = k.binary(FOLD[kind], total, term)
+    return k.reduce(kind, variables[:last], total) if last else total
+
+
 # What to vectorise and tile
 
 
@@ -174,6 +219,8 @@ def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
     axes, stores = simplified(kernel)
     plan = Schedule(axes, stores)
+    expanded(plan)
+    stores = plan.stores
     values = [s.value for s in stores]
     nodes = walk([*values, *(s.index for s in stores)])
     simd = not any(n.type in WIDE for n in nodes) and not any(t.name in WIDE for t in kernel.arguments)
@@ -186,6 +233,7 @@ def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     if simd:
         _choose_tiles(plan, reduces, relaxed)
     plan.padded = plan.lane is not None and len(axes) == 1 and not reduces and _is_padded(plan.lane, nodes, stores)
+    _choose_blocks(plan, reduces)
     _choose_range(plan)
     return plan
 
@@ -227,6 +275,9 @@ def _choose_tiles(plan: Schedule, reduces: list[K], relaxed: bool) -> None:
     lane = plan.lane
     if not plan.axes:
         return
+    if not reduces:
+        _choose_rows(plan)
+        return
     mine = [n for n in reduces if (lane or plan.axes[-1]) in n.free]
     room = ACCUMULATORS[relaxed] // max(1, len(mine))
     if not mine or (lane is None and not all(plan.inner[n.value[1]][1] for n in mine)):
@@ -238,8 +289,10 @@ def _choose_tiles(plan: Schedule, reduces: list[K], relaxed: bool) -> None:
     row = _row_axis(plan, loads, lane)
     vectors = extent(lane) // 4
     if row is None:
-        plan.tiles[lane] = min(4, room, vectors)
+        plan.tiles[lane] = min(8, room, vectors)
         return
+    if plan.expanded:  # rows of much code each
+        room = max(2, room * 12 // max(12, len(walk([n.args[0] for n in mine]))))
     plan.tiles[lane] = min(2, vectors)
     plan.tiles[row] = max(1, min(extent(row), room // plan.tiles[lane]))
 
@@ -252,6 +305,20 @@ def _row_axis(plan: Schedule, loads: list[K], lane: K) -> K | None:
         if axis is not lane and shares and (best is None or extent(axis) >= min(extent(best), 6)):
             best = axis
     return best
+
+
+def _choose_rows(plan: Schedule) -> None:
+    """Without reductions: rows that share what a written-out sum loads, or that lie side by side in what is transposed."""
+    lane = plan.lane
+    loads = loads_of(s.value for s in plan.stores)
+    if lane is None:
+        return
+    row = _row_axis(plan, loads, lane) if plan.expanded else None
+    for axis in plan.axes[:-1]:
+        if any(vary(x.args[0], axis) == 1 and vary(x.args[0], lane) not in (0, 1) for x in loads):
+            row = axis
+    if row is not None:
+        plan.tiles[row] = min(4 if plan.expanded else 8, extent(row))
 
 
 def _choose_columns(plan: Schedule, loads: list[K]) -> None:
@@ -267,20 +334,37 @@ def _is_padded(lane: K, nodes: list[K], stores: tuple[Store, ...]) -> bool:
     return all(p is lane or lane not in p.free for p in places)
 
 
+def _split_lane(plan: Schedule, place: int, block: int) -> None:
+    """A loop over blocks of the lane axis, in front of the axis at `place`."""
+    assert plan.lane is not None
+    n = -(-extent(plan.lane) // block)
+    if n > 1:
+        plan.block, plan.blocks = block, k.var("block", n)
+        plan.axes = (*plan.axes[:place], plan.blocks, *plan.axes[place:])
+
+
+def _choose_blocks(plan: Schedule, reduces: list[K]) -> None:
+    """Columns that all rows go through before the next: what is loaded for them stays in the cache."""
+    rows = [n for n, axis in enumerate(plan.axes) if axis is not plan.lane and plan.tiles.get(axis, 1) > 1]
+    if plan.lane is None or not rows or not reduces:
+        return
+    turns = max(prod(extent(v) for v in n.value[1]) for n in reduces)  # type: ignore[index]
+    group = 4 * plan.tiles.get(plan.lane, 1)
+    _split_lane(plan, rows[0], max(CACHE // (4 * turns) // group, 2) * group)
+
+
 def _choose_range(plan: Schedule) -> None:
     """The leading loops, until there are enough parts to share."""
-    pieces = 1
     if len(plan.axes) == 1 and plan.axes[0] is plan.lane:
         return
+    lane, pieces = plan.lane, prod(plan.count(a) for a in plan.axes if a is not plan.lane)
+    if lane is not None and plan.blocks is None and pieces < PIECES:
+        group = 4 * plan.tiles.get(lane, 1)
+        wanted = -(-PIECES // pieces)
+        _split_lane(plan, len(plan.axes) - 1, max(-(-extent(lane) // wanted // group) * group, 16 * group))
+    pieces = 1
     for n, axis in enumerate(plan.axes):
-        if axis is plan.lane:
-            group = 4 * plan.tiles.get(axis, 1)
-            wanted = -(-PIECES // pieces)
-            plan.block = max(-(-extent(axis) // wanted // group) * group, 16 * group)
+        if axis is lane or pieces >= PIECES:
+            break
         plan.ranged = n + 1
         pieces *= plan.count(axis)
-        if pieces >= PIECES:
-            break
-    if plan.ranged and plan.axes[plan.ranged - 1] is plan.lane and plan.count(plan.lane) == 1:
-        plan.ranged -= 1  # one block: an ordinary loop
-

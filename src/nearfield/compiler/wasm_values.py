@@ -63,6 +63,7 @@ class Values:
         self.lane: K | None = None
         self.shift: dict[K, int] = {}
         self.jams: tuple[K, ...] = ()  # the variables that may be shifted
+        self.share = False  # whether to look for loads of one place by several expressions
         self._depth: dict[K, int] = {}
         self._known: dict[Key, bytes] = {}
         self._counts: dict[K, int] = {}
@@ -228,18 +229,32 @@ class Values:
         if node.op == "reduce" and (mode == "s" or self.is_vector(node)):
             self.reduce(node)
             return
-        code = self._spelled(node, mode)
         home = self.home(node)
         slot = (self.key(node), mode)
         scope = self.chain[home]
         scope.slots.append(slot)
+        place = self._place(node, mode, home) if self.share and node.op == "load" else None
+        if place in self._known:
+            self._known[slot] = self._known[place]
+            return
+        code = self._spelled(node, mode)
         plain = node.op == "var" and mode == "s" and not self.shift.get(node)
-        once = scope is self.chain[-1] and self._counts.get(node, 1) < 2 and node.type != "index"
+        once = scope is self.chain[-1] and self._counts.get(node, 1) < 2 and node.type != "index" and not place
         if not (plain or once or (node.op == "const" and mode == "s")):
             local = self.f.local("v128" if mode == "v" else VALUE[node.type])
             scope.code += code + put(local)
             code = get(local)
         self._known[slot] = code
+        if place:
+            scope.slots.append(place)
+            self._known[place] = code
+
+    def _place(self, load: K, mode: str, home: int) -> Key:
+        """What tells apart the places in memory that plain loads read; None for other loads."""
+        if len(load.args) == 2 or (self.is_vector(load) and self._plan(load) != "near"):
+            return None
+        wide = mode if self.is_vector(load) or self._splatted(load) or mode == "s" else "splat"
+        return ("place", home, wide, self.is_vector(load), load.value, *self.address(load.value, load.args[0]))  # type: ignore[arg-type]
 
     def _spelled(self, node: K, mode: str) -> bytes:
         op = node.op
