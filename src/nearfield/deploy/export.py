@@ -183,7 +183,7 @@ def _named(result: Any, names: Sequence[str] | None) -> dict[str, Tensor]:
         known = ["output"] if len(leaves) == 1 else [f"output{n}" for n in range(len(leaves))]
     odd = [type(x).__name__ for x in leaves if not isinstance(x, Tensor)]
     if odd or not leaves:
-        raise DTypeError(f"export: the model returns {odd[0] if odd else 'nothing'}; accepted are Tensors, or a tuple or dict of them.")
+        raise DTypeError(f"export: the model returns {f'a {odd[0]}' if odd else 'nothing'}; accepted are Tensors, or a tuple or dict of them.")
     if names is not None and (len(set(names)) != len(names) or len(names) != len(leaves)):
         raise ShapeError(f"export: outputs is {list(names)!r}; accepted are {len(leaves)} names, each once: the model returns as many Tensors.")
     return dict(zip(names or known, leaves, strict=True))
