@@ -48,8 +48,20 @@ def divide(x: K, y: K) -> K:
 
 def _floor_divide_ref(x: Any, y: Any) -> Any:
     if x.dtype.kind == "f":
-        return np.floor(x / y)
+        q = x / y
+        lost = (q == 0) & (x != 0) & np.isfinite(y) & (np.signbit(x) != np.signbit(y))  # a quotient that underflowed
+        return np.where(lost, -1, np.floor(q))
     return np.where(y == 0, 0, np.floor_divide(x, np.where(y == 0, 1, y)))
+
+
+def _real_floor(x: K, y: K) -> K:
+    """The floor of x / y; also where division is not exact (multiples of y), or flushes a small quotient to 0."""
+    quotient = x / y
+    n, q = k.nearest(quotient), k.floor(quotient)
+    rest, zero = x - n * y, _zero(x)
+    below = (k.less(rest, zero) & k.less(zero, y)) | (k.less(zero, rest) & k.less(y, zero))
+    lost = k.equal(q, zero) & below
+    return k.select(k.equal(rest, zero), n, k.select(lost & k.equal(n, zero), q - 1.0, q))
 
 
 @elementwise(
@@ -58,7 +70,7 @@ def _floor_divide_ref(x: Any, y: Any) -> Any:
 def floor_divide(x: K, y: K) -> K:
     """x / y rounded down; by the integer 0 it gives 0."""
     if x.type.startswith("float"):
-        return k.floor(x / y)
+        return _real_floor(x, y)
     q = x / y
     if x.type.startswith("u"):
         return q
