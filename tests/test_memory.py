@@ -168,7 +168,7 @@ DROPPED = [
 
 @pytest.mark.parametrize("action", DROPPED, ids=lambda f: f.__name__)
 def test_references_alone_free_memory(action: Callable[[], object]) -> None:
-    """No cycle of ours keeps a tensor alive: what is dropped, also by an error, is free without the garbage collector."""
+    """No cycle of ours keeps a tensor alive: what is dropped, also by an error, is free without a collector."""
     before, after = repeated(action)
     assert after == before
 

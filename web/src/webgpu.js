@@ -243,8 +243,16 @@ export class WebGpuDevice extends Device {
     return [key, { layout, compute: { module: gpu.createShaderModule(kernel) } }];
   }
 
+  /** Refuse what does not fit, before kernels are made for it. @param {Program} program */
+  check(program) {
+    const { maxStorageBufferBindingSize: most } = this.gpu.limits;
+    const n = program.buffers.reduce((n, b) => Math.max(n, nbytes(b)), 0);
+    if (room(n) > most) this.fail(`a buffer of ${n} bytes exceeds the limit of ${most} (maxStorageBufferBindingSize). Use a smaller dtype or 'wasm'`);
+  }
+
   /** @param {Program} program */
   async compile(program) {
+    this.check(program);
     const { gpu, pipelines } = this;
     await Promise.all(program.kernels.map(async (kernel) => {
       gpu.pushErrorScope("validation"); // says what is wrong with the text; the pipeline's own error does not
@@ -266,6 +274,7 @@ export class WebGpuDevice extends Device {
 
   /** @param {Program} program @returns {GpuSession} */
   prepare(program) {
+    this.check(program);
     const { pipelines } = this;
     const mine = this.watched(() => program.kernels.map((kernel) => {
       const [key, descriptor] = this.missing(kernel);
@@ -278,12 +287,10 @@ export class WebGpuDevice extends Device {
     /** @type {GpuSession} */
     const session = { program, pipelines: mine, callers, groups: new Map(), blocks: [], owned: [], weights: new Map() };
     const own = (/** @type {number} */ n) => this.own(session, n);
-    const most = this.gpu.limits.maxStorageBufferBindingSize;
     try {
       const arena = own(room(program.arena));
       session.blocks = program.buffers.map((b) => {
         const n = nbytes(b);
-        if (room(n) > most) this.fail(`a buffer of ${n} bytes exceeds the limit of ${most} (maxStorageBufferBindingSize). Use a smaller dtype or 'wasm'`);
         if (b.kind === "scratch") return { ...arena, offset: b.offset, room: room(n) };
         if (b.kind !== "constant" && b.kind !== "weight") return arena;
         const block = own(room(n));

@@ -76,6 +76,8 @@ def _told(error: Any, device: "BrowserDevice | None" = None) -> NearfieldError:
     text = str(error.message)
     if device is not None and "the device is lost" in text:
         device.is_lost = True
+    elif device is not None and device.is_lost:  # closed: the runner no longer knows its number
+        text = f"{device.name}: the device is lost or closed; what it held is gone. Open it again."
     return FormatError(text) if error.name == "FormatError" else DeviceError(text)
 
 
