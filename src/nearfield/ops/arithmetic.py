@@ -50,7 +50,7 @@ def _floor_divide_ref(x: Any, y: Any) -> Any:
     if x.dtype.kind == "f":
         q = x / y
         lost = (q == 0) & (x != 0) & np.isfinite(y) & (np.signbit(x) != np.signbit(y))  # a quotient that underflowed
-        return np.where(lost, -1, np.floor(q))
+        return np.where(np.rint(q) * y == x, np.rint(q), np.where(lost, -1, np.floor(q)))
     return np.where(y == 0, 0, np.floor_divide(x, np.where(y == 0, 1, y)))
 
 
@@ -68,7 +68,7 @@ def _real_floor(x: K, y: K) -> K:
     ref=_floor_divide_ref, grad=lambda g, x, y, z: (call("zeros_like", g), call("zeros_like", g))
 )  # fmt: skip
 def floor_divide(x: K, y: K) -> K:
-    """x / y rounded down; by the integer 0 it gives 0."""
+    """x / y rounded down, exact where x is a multiple of y as far as x's digits tell; by the integer 0 it gives 0."""
     if x.type.startswith("float"):
         return _real_floor(x, y)
     q = x / y
