@@ -4,6 +4,7 @@ source  NumPy user guide, "Indexing on ndarrays"; Python array API standard 2024
 """
 
 import operator
+from array import array
 from itertools import compress
 from math import prod
 from typing import Any
@@ -56,7 +57,7 @@ def positions(who: str, index: Any, n: int) -> Tensor:
     """
     i = asarray(index)
     if i.size == 0 and not isinstance(index, Tensor):
-        i = astype(i, "int32")
+        i = reshape(asarray(array("i")), i.shape)
     if i.dtype.kind not in "iu":
         raise DTypeError(f"{who}: positions have dtype {i.dtype.name}; accepted are integers. Convert with nf.astype.")
     if i.size and not n:
@@ -66,8 +67,9 @@ def positions(who: str, index: Any, n: int) -> Tensor:
         numbers = memoryview(value).cast("B").cast(i.dtype.code)
         low, high = min(numbers), max(numbers)
         _check_range(who, low if low < -n else high, n)
-        if low >= 0:
-            return astype(i, "int32")
+        if low < 0 or i.dtype.name != "int32":
+            return reshape(asarray(array("i", [k + n if k < 0 else k for k in numbers])), i.shape)
+        return i
     i = astype(i, "int32")
     return i if asarray(index).dtype.kind == "u" else where(less(i, 0), i + n, i)
 
