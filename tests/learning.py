@@ -1,4 +1,4 @@
-"""What the tests of layers, optimisers and training share: their devices, arrays, and gradients by finite differences."""
+"""What tests of layers, optimisers and training share: devices, arrays, gradients by finite differences."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

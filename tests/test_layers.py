@@ -296,36 +296,61 @@ D = LOGITS - TARGET
 LOSSES: dict[str, tuple[Callable[[nf.Tensor], nf.Tensor], np.ndarray]] = {
     "cross_entropy of labels": (lambda x: nn.losses.cross_entropy(x, LABELS), -LOGP[ROWS, LABELS]),
     "cross_entropy of probabilities": (lambda x: nn.losses.cross_entropy(x, P), -(P * LOGP).sum(1)),
-    "cross_entropy, smoothed": (lambda x: nn.losses.cross_entropy(x, LABELS, label_smoothing=0.1), -0.9 * LOGP[ROWS, LABELS] - 0.1 * LOGP.mean(1)),
-    "cross_entropy of probabilities, smoothed": (lambda x: nn.losses.cross_entropy(x, P, label_smoothing=0.1), -((0.9 * P + 0.02) * LOGP).sum(1)),
-    "cross_entropy, classes weighed": (lambda x: nn.losses.cross_entropy(x, LABELS, class_weights=[1.0, 2.0, 3.0, 4.0, 5.0]), -LOGP[ROWS, LABELS] * (LABELS + 1)),
-    "cross_entropy, label left out": (lambda x: nn.losses.cross_entropy(x, LABELS, ignore_index=2), np.where(LABELS == 2, 0, -LOGP[ROWS, LABELS])),
-    "cross_entropy, mean of those left": (
-        lambda x: nn.losses.cross_entropy(x, LABELS, ignore_index=2, reduction="mean"), -LOGP[ROWS, LABELS][LABELS != 2].mean(),
+    "cross_entropy, smoothed": (
+        lambda x: nn.losses.cross_entropy(x, LABELS, label_smoothing=0.1),
+        -0.9 * LOGP[ROWS, LABELS] - 0.1 * LOGP.mean(1),
     ),
-    "cross_entropy along axis 0": (lambda x: nn.losses.cross_entropy(nf.matrix_transpose(x), LABELS, axis=0), -LOGP[ROWS, LABELS]),
+    "cross_entropy of probabilities, smoothed": (
+        lambda x: nn.losses.cross_entropy(x, P, label_smoothing=0.1),
+        -((0.9 * P + 0.02) * LOGP).sum(1),
+    ),
+    "cross_entropy, classes weighed": (
+        lambda x: nn.losses.cross_entropy(x, LABELS, class_weights=[1.0, 2.0, 3.0, 4.0, 5.0]),
+        -LOGP[ROWS, LABELS] * (LABELS + 1),
+    ),
+    "cross_entropy, label left out": (
+        lambda x: nn.losses.cross_entropy(x, LABELS, ignore_index=2),
+        np.where(LABELS == 2, 0, -LOGP[ROWS, LABELS]),
+    ),
+    "cross_entropy, mean of those left": (
+        lambda x: nn.losses.cross_entropy(x, LABELS, ignore_index=2, reduction="mean"),
+        -LOGP[ROWS, LABELS][LABELS != 2].mean(),
+    ),
+    "cross_entropy along axis 0": (
+        lambda x: nn.losses.cross_entropy(nf.matrix_transpose(x), LABELS, axis=0),
+        -LOGP[ROWS, LABELS],
+    ),
     "nll": (lambda x: nn.losses.nll(nn.log_softmax(x), LABELS), -LOGP[ROWS, LABELS]),
     "binary_cross_entropy": (
-        lambda x: nn.losses.binary_cross_entropy(x, BITS), -(BITS * np.log(sigmoid(LOGITS)) + (1 - BITS) * np.log(1 - sigmoid(LOGITS))).mean(1),
+        lambda x: nn.losses.binary_cross_entropy(x, BITS),
+        -(BITS * np.log(sigmoid(LOGITS)) + (1 - BITS) * np.log(1 - sigmoid(LOGITS))).mean(1),
     ),
     "focal": (
         lambda x: nn.losses.focal(x, BITS),
-        np.where(BITS > 0, -0.25 * (1 - sigmoid(LOGITS)) ** 2 * np.log(sigmoid(LOGITS)), -0.75 * sigmoid(LOGITS) ** 2 * np.log(1 - sigmoid(LOGITS))).mean(1),
+        np.where(
+            BITS > 0,
+            -0.25 * (1 - sigmoid(LOGITS)) ** 2 * np.log(sigmoid(LOGITS)),
+            -0.75 * sigmoid(LOGITS) ** 2 * np.log(1 - sigmoid(LOGITS)),
+        ).mean(1),
     ),
     "mse": (lambda x: nn.losses.mse(x, TARGET), (D**2).mean(1)),
     "mse, summed": (lambda x: nn.losses.mse(x, TARGET, reduction="sum"), (D**2).mean(1).sum()),
     "mae": (lambda x: nn.losses.mae(x, TARGET), np.abs(D).mean(1)),
-    "huber": (lambda x: nn.losses.huber(x, TARGET, delta=0.7), np.where(np.abs(D) < 0.7, D**2 / 2, 0.7 * (np.abs(D) - 0.35)).mean(1)),
+    "huber": (
+        lambda x: nn.losses.huber(x, TARGET, delta=0.7),
+        np.where(np.abs(D) < 0.7, D**2 / 2, 0.7 * (np.abs(D) - 0.35)).mean(1),
+    ),
     "kl_divergence": (lambda x: nn.losses.kl_divergence(nn.log_softmax(x), P), (P * (np.log(P) - LOGP)).sum(1)),
     "cosine_distance": (
-        lambda x: nn.losses.cosine_distance(x, TARGET), 1 - (LOGITS * TARGET).sum(1) / np.linalg.norm(LOGITS, axis=1) / np.linalg.norm(TARGET, axis=1),
+        lambda x: nn.losses.cosine_distance(x, TARGET),
+        1 - (LOGITS * TARGET).sum(1) / np.linalg.norm(LOGITS, axis=1) / np.linalg.norm(TARGET, axis=1),
     ),
     "hinge": (lambda x: nn.losses.hinge(x, 2 * BITS - 1), relu(1 - LOGITS * (2 * BITS - 1)).mean(1)),
     "triplet": (
         lambda x: nn.losses.triplet(x, nf.asarray(TARGET.astype(x.dtype.name)), nf.asarray(P.astype(x.dtype.name))),
         relu(np.linalg.norm(D, axis=1) - np.linalg.norm(LOGITS - P, axis=1) + 1),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -145,9 +145,9 @@ def test_state_survives_a_file(name: str, tmp_path: Path) -> None:
 def test_a_file_of_another_optimiser_is_refused(tmp_path: Path) -> None:
     model = nn.Linear(3, 2)
     optim.Adam().init(model).save(tmp_path / "adam.safetensors")
-    with pytest.raises(FormatError, match="RMSprop.load: .* has 'mean"):
+    with pytest.raises(FormatError, match=r"RMSprop.load: .* has 'mean"):
         optim.RMSprop().init(model).load(tmp_path / "adam.safetensors")
-    with pytest.raises(FormatError, match="SGD.load: .* lacks 'momentum.bias'"):
+    with pytest.raises(FormatError, match=r"SGD.load: .* lacks 'momentum.bias'"):
         optim.SGD(0.1, momentum=0.9).init(model).load(tmp_path / "adam.safetensors")
 
 
@@ -172,7 +172,7 @@ def test_float16_parameters_have_float32_slots() -> None:
 
 def test_wrong_gradients_say_what_is_wrong() -> None:
     model, optimizer = nn.Linear(3, 2), optim.SGD(0.1)
-    with pytest.raises(KeyError, match="SGD.update: no trainable parameter is called 'w'"):
+    with pytest.raises(KeyError, match=r"SGD.update: no trainable parameter is called 'w'"):
         optimizer.update(model, {"w": nf.zeros((3, 2))})
     with pytest.raises(
         ShapeError,

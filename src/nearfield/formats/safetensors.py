@@ -51,12 +51,14 @@ def decode(data: Any, where: str = "safetensors") -> tuple[dict[str, Tensor], di
 def _header(view: memoryview, where: str) -> tuple[dict[str, Any], int]:
     if len(view) < 8:
         raise FormatError(
-            f"{where}: the file has {len(view)} bytes; a safetensors file has at least 8. It is cut short; fetch it again."
+            f"{where}: the file has {len(view)} bytes; a safetensors file has at least 8. It is cut short; fetch it "
+            "again."
         )
     size = int.from_bytes(view[:8], "little")
     if size > min(len(view) - 8, MAX_HEADER_BYTES):
         raise FormatError(
-            f"{where}: the header ends at byte {8 + size} but the file has {len(view)}, and a header at most {MAX_HEADER_BYTES}. "
+            f"{where}: the header ends at byte {8 + size} but the file has {len(view)}, and a header at most "
+            f"{MAX_HEADER_BYTES}. "
             "It is cut short or no safetensors file; fetch it again."
         )
     try:
@@ -100,7 +102,8 @@ def _entry(name: str, entry: Any, size: int, where: str) -> tuple[str, tuple[int
     first, last = offsets
     if not first <= last <= size:
         raise FormatError(
-            f"{place}: bytes {first} to {last} are not in the {size} bytes of data. The file is cut short; fetch it again."
+            f"{place}: bytes {first} to {last} are not in the {size} bytes of data. The file is cut short; fetch it "
+            "again."
         )
     needed = prod(shape) * _BITS[code] // 8
     if needed != last - first:
@@ -116,7 +119,8 @@ def _check_spans(spans: list[tuple[int, int, str]], size: int, where: str) -> No
     for first, last, name in spans:
         if first != at:
             raise FormatError(
-                f"{where}: tensor {_short(name)} begins at byte {first} of the data; accepted is {at}, where the one before ends."
+                f"{where}: tensor {_short(name)} begins at byte {first} of the data; accepted is {at}, where the one "
+                "before ends."
             )
         at = last
     if at != size:
@@ -154,7 +158,7 @@ def load_metadata(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def _layout(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[Tensor]]:
-    """The header, and the tensors in the order of their bytes: wide types first, so that each starts at a multiple of its size."""
+    """The header, and the tensors in the order of their bytes: wide types first, so that each is aligned."""
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0

@@ -1,4 +1,4 @@
-"""Activations: the curves between layers. Each is a few elementwise operations, which become part of the kernel before them."""
+"""Activations: the curves between layers. Each is a few elementwise operations, fused into the kernel before them."""
 
 from math import pi, sqrt
 from typing import Any

@@ -15,7 +15,8 @@ from .statistics import mean
 from .statistics import sum as total
 
 __all__ = [
-    "avg_pool", "conv", "conv1d", "conv2d", "conv_transpose", "conv_transpose2d", "global_avg_pool", "global_max_pool", "max_pool",
+    "avg_pool", "conv", "conv1d", "conv2d", "conv_transpose", "conv_transpose2d", "global_avg_pool", "global_max_pool",
+    "max_pool",
 ]  # fmt: skip
 
 Sizes = int | Sequence[int]
@@ -47,7 +48,8 @@ def _pads(who: str, padding: Padding, space: Sequence[int], size: Sizes, stride:
     pairs = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding) if not isinstance(padding, str) else ()
     if len(pairs) != rank or any(len(p) != 2 for p in pairs):
         raise ShapeError(
-            f"{who}: padding is {padding!r}; accepted are 'same', 'valid', a number, or {rank} numbers or (before, after) pairs."
+            f"{who}: padding is {padding!r}; accepted are 'same', 'valid', a number, or {rank} numbers or (before, "
+            "after) pairs."
         )
     return pairs  # type: ignore[return-value]
 
@@ -61,7 +63,8 @@ def _check_fits(who: str, space: Sequence[int], pads: Pads, reach: Sequence[int]
     for axis, (n, (low, high), m) in enumerate(zip(space, pads, reach, strict=True)):
         if n + low + high < m:
             raise ShapeError(
-                f"{who}: the window spans {m} along axis {axis + 1} but x has {n}, with padding {n + low + high}; accepted is {m} and more."
+                f"{who}: the window spans {m} along axis {axis + 1} but x has {n}, with padding {n + low + high}; "
+                f"accepted is {m} and more."
             )
 
 
@@ -70,7 +73,8 @@ def _grouped(who: str, x: Tensor, w: Tensor, groups: int) -> tuple[Tensor, Tenso
     ci, co = w.shape[-2:]
     if groups < 1 or x.shape[-1] != ci * groups or co % groups:
         raise ShapeError(
-            f"{who}: x{list(x.shape)} has {x.shape[-1]} channels but w{list(w.shape)} takes {ci} in each of {groups} groups, "
+            f"{who}: x{list(x.shape)} has {x.shape[-1]} channels but w{list(w.shape)} takes {ci} in each of {groups} "
+            "groups, "
             f"and makes {co}; accepted are x channels = groups × {ci}, and a multiple of groups."
         )
     split = call("reshape", x, (*x.shape[:-1], groups, ci))
@@ -87,7 +91,7 @@ def conv(
     x         [n, *space, ci]
     w         [*window, ci / groups, co]
     stride    places from one window to the next, one number or one per axis
-    padding   zeros around: "valid" none, "same" so that ceil(n / stride) windows fit, a number, or (before, after) per axis
+    padding   zeros around: "valid" none, "same" for ceil(n / stride) windows, a number, or (before, after) per axis
     dilation  places from one element of the window to the next
     groups    channels are split into so many groups, each with windows of its own; ci groups make it depthwise
     returns   [n, *out, co]    out = (space + pads - (window - 1) dilation - 1) // stride + 1
@@ -100,7 +104,8 @@ def _conv(who: str, x: Tensor, w: Tensor, stride: Sizes, padding: Padding, dilat
     rank = x.ndim - 2
     if w.ndim != rank + 2:
         raise ShapeError(
-            f"{who}: w has shape {w.shape}; accepted is rank {x.ndim} beside x of shape {x.shape}: window, channels in, channels out."
+            f"{who}: w has shape {w.shape}; accepted is rank {x.ndim} beside x of shape {x.shape}: window, channels "
+            "in, channels out."
         )
     space, size = x.shape[1:-1], w.shape[:-2]
     hops, gaps = _each(who, "stride", stride, rank), _each(who, "dilation", dilation, rank)

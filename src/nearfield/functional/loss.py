@@ -1,4 +1,4 @@
-"""Losses: how far a prediction is from its target. One number per example; take `nf.mean` of them, or give `reduction`."""
+"""Losses: how far a prediction is from its target, one number per example; take `nf.mean`, or give `reduction`."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from .statistics import mean
 from .statistics import sum as total
 
 __all__ = [
-    "binary_cross_entropy", "cosine_distance", "cross_entropy", "focal", "hinge", "huber", "kl_divergence", "mae", "mse", "nll",
-    "triplet",
+    "binary_cross_entropy", "cosine_distance", "cross_entropy", "focal", "hinge", "huber", "kl_divergence", "mae",
+    "mse", "nll", "triplet",
 ]  # fmt: skip
 
 
@@ -29,7 +29,8 @@ def _same_shape(who: str, prediction: Tensor, target: Any) -> Tensor:
     target = call("asarray", target)
     if prediction.shape != target.shape:
         raise ShapeError(
-            f"{who}: prediction has shape {prediction.shape} but target {target.shape}; they must be equal. Reshape one of them."
+            f"{who}: prediction has shape {prediction.shape} but target {target.shape}; they must be equal. Reshape "
+            "one of them."
         )
     return target
 
@@ -52,7 +53,8 @@ def _picked(who: str, scores: Tensor, target: Tensor, axis: int) -> Tensor:
 
 
 def cross_entropy(
-    logits: Tensor, target: Any, *, axis: int = -1, label_smoothing: float = 0.0, class_weights: Any = None, ignore_index: int | None = None,
+    logits: Tensor, target: Any, *, axis: int = -1, label_smoothing: float = 0.0, class_weights: Any = None,
+    ignore_index: int | None = None,
     reduction: str = "none",
 ) -> Tensor:  # fmt: skip
     """-Σ target log softmax(logits), per example.
@@ -118,7 +120,7 @@ def binary_cross_entropy(
 
 
 def focal(logits: Tensor, target: Any, *, gamma: float = 2.0, alpha: float = 0.25, reduction: str = "none") -> Tensor:
-    """Binary cross-entropy times alpha (1 - p)^gamma, with p the probability given to the truth: easy examples count less.
+    """Binary cross-entropy times alpha (1 - p)^gamma, p the probability of the truth: easy examples count less.
 
     source  Lin et al. 2017, arXiv:1708.02002, equation 5
     """

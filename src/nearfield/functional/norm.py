@@ -70,7 +70,8 @@ def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None =
 
 
 def batch_norm(
-    x: Tensor, average: Tensor, variance: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, eps: float = 1e-5
+    x: Tensor, average: Tensor, variance: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *,
+    eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """(x - average) / √(variance + eps) · weight + bias, with statistics that are given.
 

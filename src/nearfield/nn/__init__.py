@@ -1,6 +1,29 @@
 """Neural networks: modules, layers, activations, losses, and initial values."""
 
-from ..functional.activation import *  # noqa: F403
+from ..functional.activation import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hard_sigmoid,
+    hard_swish,
+    hard_tanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+)
 from ..functional.attention import causal_mask, rope, scaled_dot_product_attention
 from ..functional.conv import (
     avg_pool,

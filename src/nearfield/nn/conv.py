@@ -22,8 +22,8 @@ class Conv1d(Module):
     """
 
     def __init__(
-        self, ci: int, co: int, size: int, *, stride: int = 1, padding: Padding = "valid", dilation: int = 1, groups: int = 1,
-        bias: bool = True, generator: Generator | None = None,
+        self, ci: int, co: int, size: int, *, stride: int = 1, padding: Padding = "valid", dilation: int = 1,
+        groups: int = 1, bias: bool = True, generator: Generator | None = None,
     ) -> None:  # fmt: skip
         self.weight = lecun_uniform((size, ci // groups, co), generator=generator)
         self.bias = call("full", (co,), 0.0) if bias else None
@@ -44,8 +44,8 @@ class Conv2d(Module):
     """
 
     def __init__(
-        self, ci: int, co: int, size: int | tuple[int, int], *, stride: Sizes = 1, padding: Padding = "valid", dilation: Sizes = 1,
-        groups: int = 1, bias: bool = True, generator: Generator | None = None,
+        self, ci: int, co: int, size: int | tuple[int, int], *, stride: Sizes = 1, padding: Padding = "valid",
+        dilation: Sizes = 1, groups: int = 1, bias: bool = True, generator: Generator | None = None,
     ) -> None:  # fmt: skip
         self.weight = lecun_uniform((*_pair(size), ci // groups, co), generator=generator)
         self.bias = call("full", (co,), 0.0) if bias else None
@@ -66,8 +66,8 @@ class ConvTranspose2d(Module):
     """
 
     def __init__(
-        self, ci: int, co: int, size: int | tuple[int, int], *, stride: Sizes = 1, padding: Padding = "valid", output_padding: Sizes = 0,
-        bias: bool = True, generator: Generator | None = None,
+        self, ci: int, co: int, size: int | tuple[int, int], *, stride: Sizes = 1, padding: Padding = "valid",
+        output_padding: Sizes = 0, bias: bool = True, generator: Generator | None = None,
     ) -> None:  # fmt: skip
         self.weight = lecun_uniform((*_pair(size), ci, co), generator=generator)
         self.bias = call("full", (co,), 0.0) if bias else None

@@ -23,7 +23,8 @@ class Embedding(Module):
         """ids[...] of integers from 0 to n - 1 -> [..., d]; numbers outside are moved to the nearest end"""
         if ids.dtype.kind not in "iu":
             raise DTypeError(
-                f"Embedding: ids have dtype {ids.dtype.name}; accepted are integers. Convert with nf.astype(ids, 'int32')."
+                f"Embedding: ids have dtype {ids.dtype.name}; accepted are integers. Convert with nf.astype(ids, "
+                "'int32')."
             )
         return apply("take", self.weight, call("astype", ids, "int32"), axis=0)
 

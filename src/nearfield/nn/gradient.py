@@ -28,7 +28,8 @@ def value_and_grad(
         before = module.parameters()
         if not before:
             raise GradError(
-                f"value_and_grad: {type(module).__name__} has no trainable parameter; call unfreeze() on what is to be trained."
+                f"value_and_grad: {type(module).__name__} has no trainable parameter; call unfreeze() on what is to "
+                "be trained."
             )
 
         def inside(variables: dict[str, Tensor]) -> Any:

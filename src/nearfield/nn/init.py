@@ -1,7 +1,7 @@
 """Initial values of parameters.
 
-Each takes a shape and a generator; without one, the default generator of `nf.random`. The last axis counts the outputs and
-the others the inputs, as in weight[n_in, n_out] and weight[kh, kw, ci, co].
+Each takes a shape and a generator; without one, the default generator of `nf.random`. The last axis counts the
+outputs and the others the inputs, as in weight[n_in, n_out] and weight[kh, kw, ci, co].
 """
 
 from math import prod, sqrt

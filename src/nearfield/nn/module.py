@@ -1,13 +1,13 @@
 """Module: an object whose Tensors are parameters, named by the dotted path of attributes that leads to them.
 
-There is no registration and no build step: what the attributes hold when a method is called is what counts. Tensors do not
+There is no registration and no build step: what the attributes hold when a method is called is what counts. Tensors do
+not
 change; an optimiser puts new ones in their place.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from ..errors import FormatError, ShapeError
 from ..tensor import Tensor, call
@@ -17,8 +17,7 @@ __all__ = ["Entry", "Module", "entries"]
 Path = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One Tensor (or one object with state of its own, such as a random generator) that a module holds.
 
     name   the dotted path from the module that was asked
@@ -32,6 +31,9 @@ class Entry:
     value: Any
 
 
+_PLAIN = frozenset((int, float, str, bool, type(None)))  # most attributes; passed over at once
+
+
 def _has_state(value: object) -> bool:
     return hasattr(value, "state_tensors") and not isinstance(value, type)
 
@@ -43,30 +45,38 @@ def _items(value: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _attributes(module: "Module") -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in vars(module).items() if not name.startswith("_"))
+    return ((name, value) for name, value in vars(module).items() if name[0] != "_")
 
 
-def entries(module: "Module") -> Iterator[Entry]:
-    """Everything with a value that a step could change: depth first, in the order of assignment, shared objects once."""
-    return _entries_below(module, "", {id(module)})
+def entries(module: "Module") -> list[Entry]:
+    """Everything with a value that a step could change: depth first, in order of assignment, shared objects once."""
+    found: list[Entry] = []
+    _collect(module, "", {id(module)}, found)
+    return found
 
 
-def _entries_below(owner: "Module", prefix: str, seen: set[int]) -> Iterator[Entry]:
-    for name, value in _attributes(owner):
-        yield from _entries_in(owner, (name,), value, prefix + name, seen)
+def _collect(owner: "Module", prefix: str, seen: set[int], found: list[Entry]) -> None:
+    for name, value in vars(owner).items():
+        if type(value) is Tensor and name[0] != "_":
+            found.append(Entry(prefix + name, owner, (name,), value))
+        elif type(value) not in _PLAIN and name[0] != "_":
+            _collect_in(owner, (name,), value, prefix + name, seen, found)
 
 
-def _entries_in(owner: "Module", path: Path, value: Any, name: str, seen: set[int]) -> Iterator[Entry]:
+def _collect_in(owner: "Module", path: Path, value: Any, name: str, seen: set[int], found: list[Entry]) -> None:
     if isinstance(value, Tensor):
-        yield Entry(name, owner, path, value)
-    elif isinstance(value, Module) or _has_state(value):
+        found.append(Entry(name, owner, path, value))
+    elif isinstance(value, Module):
         if id(value) not in seen:
             seen.add(id(value))
-            is_module = isinstance(value, Module)
-            yield from _entries_below(value, name + ".", seen) if is_module else [Entry(name, owner, path, value)]
-    else:
+            _collect(value, name + ".", seen, found)
+    elif isinstance(value, (dict, list, tuple)):
         for key, part in _items(value):
-            yield from _entries_in(owner, (*path, key), part, f"{name}.{key}", seen)
+            if type(part) not in _PLAIN:
+                _collect_in(owner, (*path, key), part, f"{name}.{key}", seen, found)
+    elif _has_state(value) and id(value) not in seen:
+        seen.add(id(value))
+        found.append(Entry(name, owner, path, value))
 
 
 def _replaced(container: Any, path: Path, value: Any) -> Any:
@@ -83,9 +93,8 @@ def _replaced(container: Any, path: Path, value: Any) -> Any:
 
 
 def _put(entry: Entry, value: Tensor) -> None:
-    head, rest = entry.path[0], entry.path[1:]
-    owner = vars(entry.owner)
-    owner[head] = _replaced(owner[head], rest, value) if rest else value
+    owner, path = vars(entry.owner), entry.path
+    owner[path[0]] = value if len(path) == 1 else _replaced(owner[path[0]], path[1:], value)
 
 
 class Module:
@@ -98,7 +107,8 @@ class Module:
         def __call__(self, x):
             return self.out(nn.relu(self.hidden(x)))
 
-    Attributes that hold Tensors are parameters, and so are those in nested modules, lists, tuples and dicts. A class names in
+    Attributes that hold Tensors are parameters, and so are those in nested modules, lists, tuples and dicts. A class
+    names in
     `buffers` the attributes that are state but not trained. Attributes that begin with an underscore are left alone.
     """
 
@@ -125,14 +135,16 @@ class Module:
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that a step may change: `state()`, and the state of random generators."""
         found: dict[str, Tensor] = {}
-        for e in entries(self):
-            parts = {"": e.value} if isinstance(e.value, Tensor) else e.value.state_tensors()
-            found |= {f"{e.name}.{key}" if key else e.name: t for key, t in parts.items()}
+        for name, _, _, value in entries(self):
+            if isinstance(value, Tensor):
+                found[name] = value
+            else:
+                found |= {f"{name}.{key}": t for key, t in value.state_tensors().items()}
         return found
 
     def set_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Put Tensors in the places that `state_tensors` names; those not given stay."""
-        for e in list(entries(self)):
+        for e in entries(self):
             if isinstance(e.value, Tensor):
                 if e.name in tensors:
                     _put(e, tensors[e.name])
@@ -167,7 +179,8 @@ class Module:
             old, tensor = places[name].value, call("asarray", value)
             if tensor.shape != old.shape:
                 raise ShapeError(
-                    f"{type(self).__name__}.update: {name!r} has shape {tensor.shape}; accepted is {old.shape}, as it is now."
+                    f"{type(self).__name__}.update: {name!r} has shape {tensor.shape}; accepted is {old.shape}, as it "
+                    "is now."
                 )
             new[name] = call("astype", tensor, old.dtype)
         for name, tensor in new.items():
@@ -242,7 +255,8 @@ class Module:
         if strict and (lacking or surplus):
             parts = [f"lacks {_listed(lacking)}"] * bool(lacking) + [f"has {_listed(surplus)} too many"] * bool(surplus)
             raise FormatError(
-                f"{type(self).__name__}.load: {path} {' and '.join(parts)}; accepted are the {len(here)} names of state(). "
+                f"{type(self).__name__}.load: {path} {' and '.join(parts)}; accepted are the {len(here)} names of "
+                "state(). "
                 "Use strict=False to take those in both."
             )
         return self.update({name: tensor for name, tensor in there.items() if name in here})
@@ -268,9 +282,11 @@ def _find_modules(value: Any, name: str, found: dict[str, Module], seen: set[int
         if id(value) not in seen:
             seen.add(id(value))
             found[name] = value
-            for key, part in _attributes(value):
-                _find_modules(part, f"{name}.{key}".lstrip("."), found, seen)
-    else:
+            prefix = name + "." if name else ""
+            for key, part in vars(value).items():
+                if type(part) is not Tensor and type(part) not in _PLAIN and key[0] != "_":
+                    _find_modules(part, prefix + key, found, seen)
+    elif isinstance(value, (dict, list, tuple)):
         for key, part in _items(value):
             _find_modules(part, f"{name}.{key}", found, seen)
 

@@ -72,7 +72,8 @@ class BatchNorm(Module):
     """y = (x - mean) / √(variance + eps) · weight + bias, per channel
 
     In training, mean and variance are those of the batch, and the running ones move towards them by `momentum`
-    (running += momentum · (batch - running), with the variance of n - 1); otherwise, and when frozen, they are the running ones.
+    (running += momentum · (batch - running), with the variance of n - 1); otherwise, and when frozen, they are the
+    running ones.
 
     weight            [c]  ones
     bias              [c]  zeros

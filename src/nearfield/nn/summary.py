@@ -44,7 +44,7 @@ class Summary:
 
     def _cells(self) -> list[tuple[str, str, str]]:
         return [
-            (f"{row.name or self.title} ({row.kind})" if row.name else row.kind, row.shape, _number(row.parameters))
+            (f"{row.name or self.title} ({row.kind})" if row.name else row.kind, row.shape, _parameters(row))
             for row in self.rows
         ]
 
@@ -73,18 +73,21 @@ class Summary:
         style = "text-align:left;padding:2px 12px"
         right = "text-align:right;padding:2px 12px"
         rows = "".join(
-            f"<tr><td style='{style}'>{escape(a)}</td><td style='{style}'>{escape(b)}</td><td style='{right}'>{c}</td></tr>"
+            f"<tr><td style='{style}'>{escape(a)}</td><td style='{style}'>{escape(b)}</td>"
+            f"<td style='{right}'>{c}</td></tr>"
             for a, b, c in self._cells()
         )
         return (
-            f"<table style='border-collapse:collapse'><thead><tr><th style='{style}'>layer</th><th style='{style}'>output</th>"
+            f"<table style='border-collapse:collapse'><thead><tr><th style='{style}'>layer</th>"
+            f"<th style='{style}'>output</th>"
             f"<th style='{right}'>parameters</th></tr></thead><tbody>{rows}</tbody>"
-            f"<tfoot><tr><td colspan='3' style='{style};border-top:1px solid #bbb'>{escape(self._total())}</td></tr></tfoot></table>"
+            f"<tfoot><tr><td colspan='3' style='{style};border-top:1px solid "
+            f"#bbb'>{escape(self._total())}</td></tr></tfoot></table>"
         )
 
 
-def _number(n: int) -> str:
-    return f"{n:,}" if n else "–"
+def _parameters(row: Row) -> str:
+    return f"{row.parameters:,}{' frozen' if row.frozen else ''}" if row.parameters else "–"
 
 
 def size_text(nbytes: int) -> str:
@@ -113,7 +116,7 @@ def summarise(module: Module, example: Any) -> Summary:
 
 
 def _shapes(module: Module, example: Any) -> dict[int, str]:
-    """What each module returns for the example, as text: the model is called once, in use mode, and nothing is computed."""
+    """What each module returns for the example, as text: one call of the model in use mode; nothing is computed."""
     args = _arguments(example)
     before = module.state_tensors()
     modes = {id(part): (part, part.training) for part in module.modules().values()}
@@ -154,8 +157,8 @@ def _watched(kinds: set[type], found: dict[int, str]) -> Iterator[None]:
 
     try:
         for base, function in watched.items():
-            base.__call__ = noting(function)
+            base.__call__ = noting(function)  # type: ignore[method-assign]
         yield
     finally:
         for base, function in watched.items():
-            base.__call__ = function
+            base.__call__ = function  # type: ignore[method-assign]

@@ -9,6 +9,6 @@ from .schedule import Schedule, constant, cosine, exponential, join, linear, ste
 from .sgd import SGD
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Lion", "Optimizer", "RMSprop", "Schedule", "clip_by_norm", "clip_by_value", "constant", "cosine",
-    "exponential", "global_norm", "join", "linear", "step_decay", "warm_up",
+    "SGD", "Adam", "AdamW", "Lion", "Optimizer", "RMSprop", "Schedule", "clip_by_norm", "clip_by_value", "constant",
+    "cosine", "exponential", "global_norm", "join", "linear", "step_decay", "warm_up",
 ]  # fmt: skip

@@ -15,14 +15,15 @@ def _step(optimizer: "Adam | AdamW", g: Tensor, m: Tensor, v: Tensor) -> tuple[T
     m = m * optimizer.beta1 + g * (1 - optimizer.beta1)
     v = v * optimizer.beta2 + g * g * (1 - optimizer.beta2)
     t = call("astype", optimizer.step, g.dtype)
-    first, second = (
-        -expm1(t * log(beta)) if beta else 1.0 for beta in (optimizer.beta1, optimizer.beta2)
-    )  # 1 - βᵗ, also for small t
+    # 1 - βᵗ, exact where βᵗ is near 1
+    first, second = (-expm1(t * log(beta)) if beta else 1.0 for beta in (optimizer.beta1, optimizer.beta2))
     return m / first / (sqrt(v / second) + optimizer.eps), m, v
 
 
 class Adam(Optimizer):
-    """m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  p ← p - rate · m̂ / (√v̂ + eps),  m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ)
+    """m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  p ← p - rate · m̂ / (√v̂ + eps)
+
+    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ)
 
     source  Kingma & Ba 2015, arXiv:1412.6980, algorithm 1
     """

@@ -74,11 +74,13 @@ class Optimizer:
             p = parameters.get(name)
             if p is None:
                 raise KeyError(
-                    f"{type(self).__name__}.update: no trainable parameter is called {name!r}; accepted are those of model.parameters()."
+                    f"{type(self).__name__}.update: no trainable parameter is called {name!r}; accepted are those of "
+                    "model.parameters()."
                 )
             if g.shape != p.shape:
                 raise ShapeError(
-                    f"{type(self).__name__}.update: the gradient of {name!r} has shape {g.shape}; accepted is the parameter's, {p.shape}."
+                    f"{type(self).__name__}.update: the gradient of {name!r} has shape {g.shape}; accepted is the "
+                    f"parameter's, {p.shape}."
                 )
             new[name] = self._changed(name, p, g, rate)
         model.set_state_tensors(new)
@@ -137,7 +139,8 @@ class Optimizer:
         if lacking or wrong:
             name = min(lacking) if lacking else wrong[0]
             raise FormatError(
-                f"{type(self).__name__}.load: {path} {'lacks' if lacking else 'has'} {name!r}; accepted is what its save wrote."
+                f"{type(self).__name__}.load: {path} {'lacks' if lacking else 'has'} {name!r}; accepted is what its "
+                "save wrote."
             )
         self.slots = {}
         self.set_state_tensors(found)

@@ -8,6 +8,7 @@ from .history import History
 from .metric import METRICS, ConfusionTable, Metric, accuracy, confusion_matrix, f1, mae, mse, top_k
 
 __all__ = [
-    "METRICS", "Callback", "Chart", "Checkpoint", "ConfusionTable", "EarlyStopping", "History", "LearningRate", "Metric",
-    "ReduceOnPlateau", "Run", "accuracy", "confusion_matrix", "evaluate", "f1", "fit", "mae", "mse", "predict", "top_k",
+    "METRICS", "Callback", "Chart", "Checkpoint", "ConfusionTable", "EarlyStopping", "History", "LearningRate",
+    "Metric", "ReduceOnPlateau", "Run", "accuracy", "confusion_matrix", "evaluate", "f1", "fit", "mae",
+    "mse", "predict", "top_k",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ __all__ = ["Callback", "EarlyStopping", "LearningRate", "ReduceOnPlateau"]
 
 
 class Callback:
-    """What `fit` calls; a class of yours says what it wants to know. `run` holds model, optimizer, history, epoch and step."""
+    """What `fit` calls; override what you want to know. `run` holds model, optimizer, history, epoch and step."""
 
     def on_fit_begin(self, run: "Run") -> None:
         """Before the first step."""
@@ -64,7 +64,8 @@ class _Watch:
         values = run.history.get(self.monitor)
         if not values:
             raise KeyError(
-                f"{who}: there is no {self.monitor!r} to watch; accepted are {', '.join(run.history)}. Give fit validation=."
+                f"{who}: there is no {self.monitor!r} to watch; accepted are {', '.join(run.history)}. Give fit "
+                "validation=."
             )
         value = values[-1]
         if self.best is None or self.sign * (self.best - value) > self.min_delta:
@@ -168,7 +169,7 @@ class ReduceOnPlateau(Callback):
 
 
 class LearningRate(Callback):
-    """Set the learning rate at the start of each epoch: `rate(epoch)`, counted from 0. For rates per step see nf.optim."""
+    """Set the learning rate at the start of each epoch: `rate(epoch)`, from 0. For rates per step see nf.optim."""
 
     def __init__(self, rate: Callable[[int], float]) -> None:
         self.rate = rate

@@ -34,8 +34,8 @@ class Chart:
             for n, (title, series) in enumerate(self.panels.items())
         ]
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" role="img" '
-            f'style="max-width:100%;height:auto" font-family="system-ui, sans-serif" font-size="11">'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" '
+            f'role="img" style="max-width:100%;height:auto" font-family="system-ui, sans-serif" font-size="11">'
             f'<rect width="{width}" height="{HEIGHT}" rx="6" fill="#ffffff"/>{"".join(parts)}</svg>'
         )
 
@@ -108,9 +108,12 @@ def _panel(title: str, series: Series, x_label: str, offset: float) -> str:
     )
     curves = "".join(_curve(values, COLOURS[i % len(COLOURS)], x, y) for i, values in enumerate(series.values()))
     return (
-        f'<g transform="translate({offset},0)"><text x="{LEFT}" y="20" font-size="13" font-weight="600" fill="{INK}">{escape(title)}</text>'
-        f'{_legend(series)}{grid}<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{TOP + down}" y2="{TOP + down}" stroke="{SOFT}"/>{bottom}'
-        f'<text x="{LEFT + across / 2}" y="{HEIGHT - 6}" text-anchor="middle" fill="{SOFT}">{escape(x_label)}</text>{curves}</g>'
+        f'<g transform="translate({offset},0)">'
+        f'<text x="{LEFT}" y="20" font-size="13" font-weight="600" fill="{INK}">{escape(title)}</text>'
+        f"{_legend(series)}{grid}"
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{TOP + down}" y2="{TOP + down}" stroke="{SOFT}"/>{bottom}'
+        f'<text x="{LEFT + across / 2}" y="{HEIGHT - 6}" text-anchor="middle" fill="{SOFT}">{escape(x_label)}</text>'
+        f"{curves}</g>"
     )
 
 
@@ -119,16 +122,15 @@ def _legend(series: Series) -> str:
     for i, name in enumerate(series):
         colour = COLOURS[i % len(COLOURS)]
         parts.append(
-            f'<line x1="{at}" x2="{at + 14}" y1="33" y2="33" stroke="{colour}" stroke-width="2.5" stroke-linecap="round"/>'
+            f'<line x1="{at}" x2="{at + 14}" y1="33" y2="33" stroke="{colour}" stroke-width="2.5" '
+            f'stroke-linecap="round"/>'
             f'<text x="{at + 19}" y="36.5" fill="{SOFT}">{escape(name)}</text>'
         )
         at += 32 + 6.2 * len(name)
     return "".join(parts)
 
 
-def _curve(
-    values: Sequence[float], colour: str, x: Callable[[float], float], y: Callable[[float], float]
-) -> str:
+def _curve(values: Sequence[float], colour: str, x: Callable[[float], float], y: Callable[[float], float]) -> str:
     """A line through neighbouring finite values; points where there are few."""
     runs: list[list[tuple[float, float]]] = [[]]
     for n, v in enumerate(values):
@@ -137,8 +139,8 @@ def _curve(
         elif runs[-1]:
             runs.append([])
     lines = "".join(
-        f'<polyline points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in run)}" fill="none" stroke="{colour}" stroke-width="2" '
-        f'stroke-linejoin="round" stroke-linecap="round"/>'
+        f'<polyline points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in run)}" fill="none" stroke="{colour}" '
+        f'stroke-width="2" stroke-linejoin="round" stroke-linecap="round"/>'
         for run in runs if len(run) > 1
     )  # fmt: skip
     few = len(values) <= 20

@@ -22,7 +22,8 @@ VERSION = 1
 class Checkpoint(Callback):
     """Write the whole run to a file: parameters, optimiser, random generators, place in the data, history.
 
-    path         a safetensors file, written anew each time; it appears whole or not at all. `fit(..., resume=path)` continues
+    path         a safetensors file, written anew each time; it appears whole or not at all. `fit(..., resume=path)`
+                 continues
     every        epochs from one checkpoint to the next
     every_steps  also after so many steps
     best_only    only when `monitor` is the best so far
@@ -72,8 +73,9 @@ def save(run: "Run", path: str | PathLike[str]) -> None:
     """Write the run."""
     tensors = {f"{who}.{name}": t for who, owner in _owners(run).items() for name, t in owner.state_tensors().items()}
     about = {
-        "version": VERSION, "epoch": run.epoch, "batch": run.batch, "step": run.step, "seed": run.seed, "batch_size": run.batch_size,
-        "history": run.history.to_dict(), "callbacks": [c.numbers() for c in run.callbacks],
+        "version": VERSION, "epoch": run.epoch, "batch": run.batch, "step": run.step, "seed": run.seed,
+        "batch_size": run.batch_size, "history": run.history.to_dict(),
+        "callbacks": [c.numbers() for c in run.callbacks],
     }  # fmt: skip
     save_tensors(path, tensors, {"format": "nearfield", "fit": json.dumps(about)})
 
@@ -97,7 +99,8 @@ def restore(run: "Run", path: str | PathLike[str]) -> None:
     for name, here in (("version", VERSION), ("seed", run.seed), ("batch_size", run.batch_size)):
         if place[name] != here:
             raise FormatError(
-                f"{path}: {name} was {place[name]} and is {here} now; accepted is the same, to continue to the same numbers."
+                f"{path}: {name} was {place[name]} and is {here} now; accepted is the same, to continue to the same "
+                "numbers."
             )
     for who, owner in _owners(run).items():
         part = {name.removeprefix(f"{who}."): t for name, t in tensors.items() if name.startswith(f"{who}.")}
@@ -120,6 +123,7 @@ def _give(where: str, owner: Any, found: dict[str, Tensor], *, exact: bool) -> N
         for name, t in found.items():
             if t.shape != here[name].shape or t.dtype is not here[name].dtype:
                 raise FormatError(
-                    f"{where}: {name!r} is {t.dtype.name}{list(t.shape)} in the file and {here[name].dtype.name}{list(here[name].shape)} here; they must be equal."
+                    f"{where}: {name!r} is {t.dtype.name}{list(t.shape)} in the file and "
+                    f"{here[name].dtype.name}{list(here[name].shape)} here; they must be equal."
                 )
     owner.set_state_tensors(found)

@@ -1,4 +1,4 @@
-"""fit: the training loop. One compiled step holds forward pass, gradients, optimiser and sums; nothing waits for the device.
+"""fit: the training loop. One compiled step holds forward pass, gradients, optimiser and sums; no step waits.
 
 The loop reads the sums back at most four times a second, and at the end of each epoch.
 """
@@ -72,16 +72,18 @@ class Run:
 
 
 def fit(
-    model: Module, data: Any, *, loss: Loss, optimizer: Optimizer, epochs: int = 1, batch_size: int = 32, validation: Any = None,
+    model: Module, data: Any, *, loss: Loss, optimizer: Optimizer, epochs: int = 1, batch_size: int = 32,
+    validation: Any = None,
     metrics: Sequence[Any] = (), callbacks: Sequence[Callback] = (), seed: int = 0, verbose: bool = True,
     resume: str | PathLike[str] | None = None, clip_norm: float | None = None, compiled: bool = True,
 ) -> History:  # fmt: skip
-    """Train the model in place; returns what was measured, epoch by epoch. Ctrl-C ends it early, with the model as it is then.
+    """Train the model in place; returns what was measured, epoch by epoch. Ctrl-C ends it early.
 
     data         (inputs, targets), a Dataset, or an iterable of such batches; the last array is the target
     loss         (prediction, target) -> one number per example, or one number
     validation   data to measure on after each epoch, or the fraction of `data` to keep for that
-    metrics      names ("accuracy", "f1", "mae", "mse", "rmse", "top_5") or functions (prediction, target) -> one number per example
+    metrics      names ("accuracy", "f1", "mae", "mse", "rmse", "top_5") or functions (prediction, target) -> one number
+                 per example
     callbacks    Checkpoint, EarlyStopping, ReduceOnPlateau, LearningRate, or classes of yours
     seed         decides the order of the examples in each epoch
     resume       a file of Checkpoint: continue from there, to the same bits as without the break
@@ -126,7 +128,8 @@ def _sources(data: Any, validation: Any, seed: int) -> tuple[Any, Any]:
     if source is None:
         if isinstance(data, Iterator):
             raise TypeError(
-                "fit: data is an iterator, which is used up after one epoch; accepted are arrays, a Dataset, or an iterable such as a list or a class with __iter__."
+                "fit: data is an iterator, which is used up after one epoch; accepted are arrays, a Dataset, or an "
+                "iterable such as a list or a class with __iter__."
             )
         source = data
     return source, validation if validation is None else as_dataset(validation) or validation
@@ -247,7 +250,8 @@ def _epoch(
             return
     if run.batch == 0:
         raise ValueError(
-            "fit: the data has no batch; accepted is at least one example, and an iterable that can be walked through again in every epoch."
+            "fit: the data has no batch; accepted is at least one example, and an iterable that can be walked through "
+            "again in every epoch."
         )
     numbers = run.tally.read()
     if not _is_bad(run) and check is not None:
@@ -265,7 +269,8 @@ def _is_bad(run: Run) -> bool:
         return False
     if not run.history.stopped:
         text = f"the loss is not finite since step {first + 1} of epoch {run.epoch + 1}"
-        advice = f"Lower the learning rate (now {run.optimizer.learning_rate.item():.3g}), give clip_norm=1.0, or look for NaN in the data."
+        rate = run.optimizer.learning_rate.item()
+        advice = f"Lower the learning rate (now {rate:.3g}), give clip_norm=1.0, or look for NaN in the data."
         warnings.warn(f"fit: {text}; training stops. {advice}", RuntimeWarning, stacklevel=4)
         run.stop(text)
     return True

@@ -51,7 +51,7 @@ class History(Mapping[str, list[float]]):
             values.append(float(numbers.get(name, float("nan"))))
 
     def plot(self) -> Chart:
-        """Curves, one panel for each measure with training and validation in it: an SVG that notebooks show, and text with `print`."""
+        """Curves, a panel for each measure with training and validation in it: notebooks show SVG, `print` text."""
         panels: dict[str, dict[str, list[float]]] = {}
         for name, values in self.numbers.items():
             panels.setdefault(name.removeprefix("val_"), {})[

@@ -44,7 +44,8 @@ def _labels(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return call("argmax", prediction, axis=-1), call("astype", target, "int32")
     if prediction.shape != target.shape:
         raise ShapeError(
-            f"accuracy: prediction has shape {prediction.shape} beside target {target.shape}; accepted are scores [n, c] with labels [n], or equal shapes."
+            f"accuracy: prediction has shape {prediction.shape} beside target {target.shape}; accepted are scores [n, "
+            "c] with labels [n], or equal shapes."
         )
     if prediction.ndim > 1 and prediction.shape[-1] > 1:
         return call("argmax", prediction, axis=-1), call("argmax", target, axis=-1)
@@ -54,7 +55,8 @@ def _labels(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
     """1 where the largest score is the target's, else 0; per example.
 
-    prediction  [n, ..., c] with target [n, ...] of labels or [n, ..., c] of probabilities; or logits [n] or [n, 1] with 0 and 1
+    prediction  [n, ..., c] with target [n, ...] of labels or [n, ..., c] of probabilities; or logits [n] or [n, 1]
+                with 0 and 1
     returns     [n], the average where an example has several targets
     """
     guess, truth = _labels(prediction, target)
@@ -102,7 +104,7 @@ def _f1(matrix: Sequence[Sequence[float]]) -> float:
 
 
 def f1(prediction: Tensor, target: Tensor) -> float:
-    """2 · hits / (shown + there), averaged over the classes that occur; of two classes given by one logit, that of the second."""
+    """2 · hits / (shown + there), averaged over the classes that occur; of two classes, that of the second."""
     return _f1_of(confusion_matrix(prediction, target).tolist(), 0)
 
 
@@ -135,7 +137,8 @@ def metric_of(metric: Any) -> Metric:
         return _average(getattr(metric, "__name__", type(metric).__name__), metric)
     if metric not in METRICS:
         raise ValueError(
-            f"fit: there is no metric {metric!r}; accepted are {', '.join(METRICS)}, functions of (prediction, target), and nf.train.Metric."
+            f"fit: there is no metric {metric!r}; accepted are {', '.join(METRICS)}, functions of (prediction, "
+            "target), and nf.train.Metric."
         )
     return METRICS[metric]
 
@@ -182,9 +185,10 @@ class ConfusionTable:
         rows = []
         for i, (name, row) in enumerate(zip(self.labels, self.matrix, strict=True)):
             most = sum(row) or 1
+            tints = [f"rgba({'56,142,60' if i == j else '211,84,60'},{0.65 * v / most:.2f})" for j, v in enumerate(row)]
             cells = "".join(
-                f"<td style='{cell};background:rgba({'56,142,60' if i == j else '211,84,60'},{0.65 * v / most:.2f})'>{v:,}</td>"
-                for j, v in enumerate(row)
+                f"<td style='{cell};background:{tint}'>{v:,}</td>" for v, tint in zip(row, tints, strict=True)
             )
             rows.append(f"<tr><th style='{cell}'>{escape(name)}</th>{cells}</tr>")
-        return f"<table style='border-collapse:collapse'><tr><th style='{cell}'>was \\ seen as</th>{head}</tr>{''.join(rows)}</table>"
+        first = f"<tr><th style='{cell}'>was \\ seen as</th>{head}</tr>"
+        return f"<table style='border-collapse:collapse'>{first}{''.join(rows)}</table>"

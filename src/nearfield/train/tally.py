@@ -12,7 +12,7 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Sums of loss and metrics, the number of examples, the number of steps, and the first step with a loss that is not finite."""
+    """Sums of loss and metrics, numbers of examples and steps, and the first step with a loss that is not finite."""
 
     def __init__(self, metrics: Sequence[Metric], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.metrics, self.shapes = tuple(metrics), dict(shapes)
