@@ -5,13 +5,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 import nearfield as nf
-from devices import need
+from devices import chosen_devices, need
 from nearfield import nn
 from nearfield.tree import flatten_tree
 
-DEVICES = ["reference", "wasm"]
+SLOW = ("webgpu",)  # in software; left out of `make check`
+DEVICES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in chosen_devices()]
 
 
 @contextmanager

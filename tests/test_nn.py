@@ -202,7 +202,7 @@ class Nest(nn.Module):
 
 
 NEST = [
-    "scale", "parts.0.weight", "parts.0.bias", "parts.1.0.weight", "parts.1.0.bias", "heads.a.weight", "heads.a.bias", 
+    "scale", "parts.0.weight", "parts.0.bias", "parts.1.0.weight", "parts.1.0.bias", "heads.a.weight", "heads.a.bias",
     "heads.b.weight", "heads.b.bias", "loose.0", "loose.1",
 ]  # fmt: skip
 

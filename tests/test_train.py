@@ -225,7 +225,7 @@ def test_a_bad_loss_is_named() -> None:
     first = order(240, 0, 0).index(order(240, 0, 1)[70]) // 32
     with pytest.warns(
         RuntimeWarning,
-        match=rf"fit: the loss is not finite since step {first + 1} of epoch 1; .* Lower the learning rate \(now 0.01\)",
+        match=rf"fit: the loss is not finite since step {first + 1} of epoch 1; .*Lower the learning rate \(now 0.01\)",
     ):
         history = run(net(), (x, y), epochs=5)
     assert history.epochs == 1
