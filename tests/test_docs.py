@@ -17,6 +17,8 @@ DOCUMENTS = [
     if path.is_file()
 ]
 
+SLOW = {"README.md", "docs/guide/start.md"}  # they train
+
 # Blocks marked ```python no-run, each with its reason: a block that does not run may be wrong, so there are few.
 NOT_RUN: dict[str, str] = {}
 
@@ -48,7 +50,15 @@ def blocks(path: Path) -> tuple[Block, ...]:
 
 def documents_with(*languages: str) -> pytest.MarkDecorator:
     found = [path for path in DOCUMENTS if any(block.language in languages for block in blocks(path))]
-    return pytest.mark.parametrize("path", found, ids=lambda path: path.relative_to(ROOT).as_posix())
+    names = [path.relative_to(ROOT).as_posix() for path in found]
+    slow = "python" in languages
+    return pytest.mark.parametrize(
+        "path",
+        [
+            pytest.param(path, id=n, marks=[pytest.mark.slow] * (slow and n in SLOW))
+            for path, n in zip(found, names, strict=True)
+        ],
+    )
 
 
 def run(path: Path, block: Block, names: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""docs/guide/start.md: the page that it makes does what it says."""
+"""Documents in the browser: the guide's page does what it says, and what is said of Pyodide holds there."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import nearfield as nf
-from browser.harness import ROOT, Site
+from browser.harness import ROOT, Pyodide, Site
 from test_docs import blocks, run, write_files
 
 GUIDE = ROOT / "docs" / "guide" / "start.md"
@@ -30,3 +30,10 @@ def test_the_first_page_answers(page: Page, site: Site, tmp_path: Path, monkeypa
         expect(output).to_have_text(re.compile(pattern))
     names.clear()
     nf.random.seed(0)  # its state was on the device
+
+
+def test_training_in_pyodide(pyodide: Pyodide) -> None:
+    """The Python blocks of the recipe, in a page and without NumPy."""
+    for block in blocks(ROOT / "docs" / "recipes" / "pyodide_page.md"):
+        if block.language == "python":
+            pyodide.run(f"{block.code}\nNone")
