@@ -1,8 +1,8 @@
 """How WebAssembly spells each instruction of K: one table for single values, one for four 32-bit lanes.
 
-A row maps the type of the instruction's (last) argument to bytes that follow the arguments' code, or to a function that
-makes the code from theirs. A truth value is 0 or 1 in scalar code, and all bits of a lane in SIMD code. What an instruction means
-at the edges is written in scalar.py; where WebAssembly would trap or differ, the spelling says what it does about it.
+A row maps the type of the arguments to bytes that follow the arguments' code, or to a function that makes the code from
+theirs. A truth value is 0 or 1 in scalar code, and all bits of a lane in SIMD code. What an instruction means at the
+edges is written in docs/spec/k.md; where WebAssembly would trap or differ, the spelling says what it does about it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,15 @@ from .wasm_bytes import OP, Function, f32, f64, get, i32, i64, put, tee, v128
 __all__ = ["LANES", "SCALAR", "VALUE", "spell", "spell_lanes"]
 
 Spelling = bytes | Callable[[Function, Sequence[bytes]], bytes]
-VALUE = {"float32": "f32", "float64": "f64", "int32": "i32", "uint32": "i32", "int64": "i64", "bool": "i32", "index": "i32"}
+VALUE = {
+    "float32": "f32",
+    "float64": "f64",
+    "int32": "i32",
+    "uint32": "i32",
+    "int64": "i64",
+    "bool": "i32",
+    "index": "i32",
+}
 
 
 def _in(prefix: str, name: str) -> bytes:
@@ -24,7 +32,11 @@ def _reals(name: str) -> dict[str, Spelling]:
 
 
 def _wholes(name: str, unsigned: str = "") -> dict[str, Spelling]:
-    row: dict[str, Spelling] = {"int32": _in("i32", name), "uint32": _in("i32", unsigned or name), "int64": _in("i64", name)}
+    row: dict[str, Spelling] = {
+        "int32": _in("i32", name),
+        "uint32": _in("i32", unsigned or name),
+        "int64": _in("i64", name),
+    }
     return row
 
 
@@ -199,7 +211,11 @@ def _lanes_not_nan(f: Function, a: Sequence[bytes]) -> bytes:
 
 _ONE = v128(f32(1.0)[1:])
 _ZERO = v128(bytes(4))
-_FROM_TRUTH: dict[str, Spelling] = {"bool>float32": _ONE + OP["v128.and"], "bool>int32": OP["i32x4.neg"], "bool>uint32": OP["i32x4.neg"]}
+_FROM_TRUTH: dict[str, Spelling] = {
+    "bool>float32": _ONE + OP["v128.and"],
+    "bool>int32": OP["i32x4.neg"],
+    "bool>uint32": OP["i32x4.neg"],
+}
 
 # Types that a row lacks are computed lane by lane with the scalar spelling.
 LANES: dict[str, dict[str, Spelling]] = {

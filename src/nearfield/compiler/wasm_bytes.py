@@ -6,7 +6,22 @@ source  WebAssembly Core Specification 3.0, chapter "Binary Format"; threads pro
 import struct
 from collections.abc import Iterable
 
-__all__ = ["OP", "Function", "f32", "f64", "get", "i32", "i64", "memarg", "module", "put", "sleb", "tee", "uleb", "v128"]
+__all__ = [
+    "OP",
+    "Function",
+    "f32",
+    "f64",
+    "get",
+    "i32",
+    "i64",
+    "memarg",
+    "module",
+    "put",
+    "sleb",
+    "tee",
+    "uleb",
+    "v128",
+]
 
 
 def uleb(n: int) -> bytes:

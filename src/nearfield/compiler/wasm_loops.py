@@ -49,7 +49,11 @@ class Loops(Values):
         self.plan = plan
         self.copies: dict[K, int] = {}  # elements of each tiled axis that are now written side by side
         inner = {v for v, _ in plan.inner.values()}
-        self.jams = (*([plan.lane] if plan.lane is not None else []), *(a for a in plan.tiles if a is not plan.lane), *inner)
+        self.jams = (
+            *([plan.lane] if plan.lane is not None else []),
+            *(a for a in plan.tiles if a is not plan.lane),
+            *inner,
+        )
         roots = [s.value for s in plan.stores]
         self.count([*roots, *(s.index for s in plan.stores)])
         self.share = plan.expanded
@@ -128,8 +132,12 @@ class Loops(Values):
             self._part(level + 1, places)
             return
         full, rest = divmod(extent(axis), plan.tiles.get(axis, 1))
-        first = self._counter(get(place) + i32(plan.tiles.get(axis, 1)) + OP["i32.mul"]) if axis in plan.tiles else place
-        whole = self._branch(axis, first, plan.tiles.get(axis, 1), lambda: self._part(level + 1, places)) if full else b""
+        first = (
+            self._counter(get(place) + i32(plan.tiles.get(axis, 1)) + OP["i32.mul"]) if axis in plan.tiles else place
+        )
+        whole = (
+            self._branch(axis, first, plan.tiles.get(axis, 1), lambda: self._part(level + 1, places)) if full else b""
+        )
         if not rest:
             self.emit(whole)
             return
@@ -138,6 +146,15 @@ class Loops(Values):
             self.emit(partial)
             return
         self.emit(get(place) + i32(full) + OP["i32.lt_u"] + OP["if"] + whole + OP["else"] + partial + OP["end"])
+
+    def _all_blocks(self, level: int) -> None:
+        local = self._counter(i32(0))
+
+        def body() -> None:
+            self._block(local)
+            self._nest(level + 1)
+
+        self._loop(None, local, 1, self.plan.count(self.plan.axes[level]), body)
 
     def _block(self, place: int) -> None:
         """Where a block of the lane axis begins and ends."""
@@ -168,8 +185,7 @@ class Loops(Values):
             self._along_lane(level, self._counter(start), self.high if plan.blocks is not None else None)
             return
         if axis is plan.blocks:
-            local = self._counter(i32(0))
-            self._loop(None, local, 1, plan.count(axis), lambda: (self._block(local), self._nest(level + 1))[0])
+            self._all_blocks(level)
             return
         step = plan.tiles.get(axis, 1)
         full = extent(axis) // step * step
@@ -227,8 +243,6 @@ class Loops(Values):
                     self.emit(codes[-1] + put(local))
                     codes[-1] = get(local)
             for s, code in zip(self.plan.stores, codes, strict=True):
-                for term in self._nested(s.index):
-                    self.value(term, "s")
                 self.store(s.argument, s.index, code)
 
     # Masks
@@ -243,25 +257,33 @@ class Loops(Values):
         if not masked or any(n.op == "reduce" for n in walk(roots)):  # another reduction inside is planned as it is
             write({r: r for r in roots})
             return
-        ghost = k.var("ghost", 1)  # keeps what is loaded without a mask inside the branch
-        table = {n: k.load(n.value, n.args[0] + ghost, n.type) for n in masked}
-        table |= dict.fromkeys(masked.values(), k.const(True, "bool"))
-        free = {r: k.substitute(r, table) for r in roots}
-        self.count(list(free.values()))
+        ghost = k.var(f"ghost{len(self.chain)}", 1)  # keeps loads, and what is made of them, inside their branch
+        free = {n: k.load(n.value, n.args[0] + ghost, n.type) for n in masked}
+        free |= dict.fromkeys(masked.values(), k.const(True, "bool"))
+        bound = {n: k.load(n.value, n.args[0] + ghost, n.type, m) for n, m in masked.items()}
         condition = self._all_true(list(dict.fromkeys(masked.values())), shifts)
         branches = []
-        for var, texts in ((ghost, free), (None, {r: r for r in roots})):
-            self.enter(var)
+        for table in (free, bound):
+            texts = {r: k.substitute(r, table) for r in roots}
+            self.count(list(texts.values()))
+            self.enter(ghost)
             write(texts)
             branches.append(self.leave().code)
         self.emit(condition + OP["if"] + branches[0] + OP["else"] + branches[1] + OP["end"])
 
     def _all_true(self, masks: list[K], shifts: list[dict[K, int]]) -> bytes:
-        parts: dict[bytes, None] = {}
+        parts: dict[bytes, int] = {}
         for shift in shifts:
             self.shift = shift
-            parts |= {self.value(m, "s"): None for m in masks}
-        return b"".join(parts) + OP["i32.and"] * (len(parts) - 1)
+            parts |= {self.value(m, "s"): self.home(m) for m in masks}
+        code = b""
+        for depth in sorted(set(parts.values())):  # what is known in an outer loop is joined there
+            some = [part for part, d in parts.items() if d == depth]
+            local = self.f.local("i32")
+            code = code + b"".join(some) + OP["i32.and"] * (len(some) - (not code))
+            self.chain[depth].code += code + put(local)
+            code = get(local)
+        return code
 
     # Reductions
 
@@ -289,7 +311,12 @@ class Loops(Values):
         variables = node.value[1]
         for other in self._reduces:
             alike = other.value[1] == variables and other not in self._inside[node] and node not in self._inside[other]
-            if not alike or not self.bound(other) or self.home(other) != home or (self.lane in other.free) != (self.lane is not None):
+            if (
+                not alike
+                or not self.bound(other)
+                or self.home(other) != home
+                or (self.lane in other.free) != (self.lane is not None)
+            ):
                 continue
             for shift in self._combinations() or [{}]:
                 self.shift = {v: shift.get(v, 0) for v in self.moved(other)}
@@ -388,7 +415,14 @@ class Fold:
         loops, body = self.loops, self.bodies[node.args[0]]
         vector = loops.lane is not None
         mode = "v" if vector else "s"
-        if vector and loops.relaxed and node.value[0] == "sum" and body.op == "mul" and body.type == "float32" and loops._counts.get(body, 1) < 2:
+        if (
+            vector
+            and loops.relaxed
+            and node.value[0] == "sum"
+            and body.op == "mul"
+            and body.type == "float32"
+            and loops._counts.get(body, 1) < 2
+        ):
             a, b = (loops.value(x, "v") for x in body.args)
             loops.emit(a + b + get(accumulator) + OP["f32x4.relaxed_madd"] + put(accumulator))
             return
@@ -411,4 +445,3 @@ class Fold:
         truth = i32(1) + OP["i32.and"] if node.type == "bool" else b""
         loops.emit(get(vector) + take + truth + put(local))
         return local
-

@@ -1,4 +1,4 @@
-"""The WebAssembly module of a Program: its kernels, and for each entry a function that runs the steps (docs/spec/program.md, 4)."""
+"""The WebAssembly module of a Program: its kernels, and the functions that run the steps (docs/spec/program.md, 4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,11 @@ class Module:
 
 
 def assemble(
-    kernels: Sequence[Kernel], steps: Sequence[tuple[int, tuple[int, ...]]], entries: Sequence[tuple[str, int, int]], *, relaxed: bool
+    kernels: Sequence[Kernel],
+    steps: Sequence[tuple[int, tuple[int, ...]]],
+    entries: Sequence[tuple[str, int, int]],
+    *,
+    relaxed: bool,
 ) -> Module:
     """The module of some kernels, steps (kernel, buffers) and entries (name, first step, end step).
 
@@ -63,7 +67,9 @@ def _bound() -> bytes:
     at = f.local("i32")
     pieces = total + grain + OP["i32.add"] + i32(1) + OP["i32.sub"] + grain + OP["i32.div_u"]
     # rounded up, so that a single piece is thread 0's, which is surely awake
-    share = pieces + thread + OP["i32.mul"] + threads + OP["i32.add"] + i32(1) + OP["i32.sub"] + threads + OP["i32.div_u"]
+    share = (
+        pieces + thread + OP["i32.mul"] + threads + OP["i32.add"] + i32(1) + OP["i32.sub"] + threads + OP["i32.div_u"]
+    )
     least = tee(at) + total + get(at) + total + OP["i32.lt_u"] + OP["select"]
     return f.body(share + grain + OP["i32.mul"] + least)
 
@@ -77,14 +83,35 @@ def _barrier() -> bytes:
     generation = args + OP["i32.atomic.load"] + memarg(4, 2)
     alone = threads + i32(2) + OP["i32.lt_u"] + OP["if"] + OP["return"] + OP["end"]
     last = args + i32(1) + OP["i32.atomic.rmw.add"] + word + i32(1) + OP["i32.add"] + threads + OP["i32.eq"] + OP["if"]
-    reset = args + i32(0) + OP["i32.atomic.store"] + word + args + i32(1) + OP["i32.atomic.rmw.add"] + memarg(4, 2) + OP["drop"]
+    reset = (
+        args
+        + i32(0)
+        + OP["i32.atomic.store"]
+        + word
+        + args
+        + i32(1)
+        + OP["i32.atomic.rmw.add"]
+        + memarg(4, 2)
+        + OP["drop"]
+    )
     notify = args + i32(-1) + OP["memory.atomic.notify"] + memarg(4, 2) + OP["drop"] + OP["return"] + OP["end"]
     changed = generation + get(old) + OP["i32.ne"] + OP["if"] + OP["return"] + OP["end"]
     fewer = get(left) + i32(1) + OP["i32.sub"] + tee(left) + OP["br_if"] + b"\0" + OP["end"]
     spin = i32(SPINS) + put(left) + OP["loop"] + changed + fewer
     may_block = thread + args + OP["i32.load"] + memarg(8, 2) + OP["i32.or"] + OP["if"]
     wait = args + get(old) + i64(-1) + OP["memory.atomic.wait32"] + memarg(4, 2) + OP["drop"]
-    sleep = OP["loop"] + may_block + wait + OP["end"] + generation + get(old) + OP["i32.eq"] + OP["br_if"] + b"\0" + OP["end"]
+    sleep = (
+        OP["loop"]
+        + may_block
+        + wait
+        + OP["end"]
+        + generation
+        + get(old)
+        + OP["i32.eq"]
+        + OP["br_if"]
+        + b"\0"
+        + OP["end"]
+    )
     return f.body(alone + generation + put(old) + last + reset + notify + spin + sleep)
 
 

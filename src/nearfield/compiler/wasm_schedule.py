@@ -148,7 +148,9 @@ def simplified(kernel: Kernel) -> tuple[tuple[K, ...], tuple[Store, ...]]:
         seen |= set(variables)
     if not table and all(extent(v) for t in tuples for v in t):
         return kernel.axes, kernel.stores
-    return axes, tuple(Store(s.argument, _replaced(s.index, table, fewer), _replaced(s.value, table, fewer)) for s in kernel.stores)
+    return axes, tuple(
+        Store(s.argument, _replaced(s.index, table, fewer), _replaced(s.value, table, fewer)) for s in kernel.stores
+    )
 
 
 def _replaced(root: K, table: dict[K, K], fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
@@ -193,7 +195,7 @@ def expanded(plan: Schedule) -> None:
 
 
 def _written_out(node: K) -> K:
-    kind, variables = node.value  # type: ignore[misc]
+    kind, variables = node.value
     few = 1
     last = len(variables)
     while last and few * extent(variables[last - 1]) <= SMALL:
@@ -228,7 +230,7 @@ def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     for node in reduces:
         variables = node.value[1]
         plan.inner[variables] = _innermost(variables, [n for n in reduces if n.value[1] == variables], simd)
-    if simd and axes and extent(axes[-1]) >= 4:
+    if simd and axes:
         _choose_lane(plan, reduces)
     if simd:
         _choose_tiles(plan, reduces, relaxed)
@@ -257,17 +259,19 @@ def _lane_step(load: K, v: K) -> int | None:
 
 
 def _choose_lane(plan: Schedule, reduces: list[K]) -> None:
-    """The last axis, unless reductions would gather along it and need not along their own."""
+    """The last axis, or one along which all stores are contiguous; none if reductions had better run along their own."""
     last = plan.axes[-1]
-    if any(vary(s.index, last) != 1 for s in plan.stores):
-        return
-    for node in reduces:
-        if last not in node.free:
-            continue
+    near = [a for a in plan.axes if extent(a) >= 4 and all(vary(s.index, a) == 1 for s in plan.stores)]
+    mine = [n for n in reduces if last in n.free]
+    for node in mine:
         steps = [vary(x.args[0], last) for x in loads_of(node.args) if last in x.free]
         if any(s not in (0, 1) for s in steps) and plan.inner[node.value[1]][1]:
             return
-    plan.lane = last
+    if near and (last in near or not mine):
+        plan.lane = near[-1]
+        plan.axes = (*(a for a in plan.axes if a is not plan.lane), plan.lane)
+    elif mine and extent(last) >= 4:
+        plan.lane = last  # few stores, one by one, for many sums
 
 
 def _choose_tiles(plan: Schedule, reduces: list[K], relaxed: bool) -> None:
@@ -348,7 +352,7 @@ def _choose_blocks(plan: Schedule, reduces: list[K]) -> None:
     rows = [n for n, axis in enumerate(plan.axes) if axis is not plan.lane and plan.tiles.get(axis, 1) > 1]
     if plan.lane is None or not rows or not reduces:
         return
-    turns = max(prod(extent(v) for v in n.value[1]) for n in reduces)  # type: ignore[index]
+    turns = max(prod(extent(v) for v in n.value[1]) for n in reduces)
     group = 4 * plan.tiles.get(plan.lane, 1)
     _split_lane(plan, rows[0], max(CACHE // (4 * turns) // group, 2) * group)
 

@@ -9,7 +9,17 @@ from struct import pack
 
 from .wasm_bytes import OP, Function, f32, get, i32, memarg, put, tee, v128
 
-__all__ = ["load_lanes", "load_scalar", "narrow_lanes", "narrow_scalar", "pick_lanes", "store_lanes", "store_scalar", "widen_lanes", "widen_scalar"]
+__all__ = [
+    "load_lanes",
+    "load_scalar",
+    "narrow_lanes",
+    "narrow_scalar",
+    "pick_lanes",
+    "store_lanes",
+    "store_scalar",
+    "widen_lanes",
+    "widen_scalar",
+]
 
 LOAD = {
     "bool": "i32.load8_u", "int8": "i32.load8_s", "uint8": "i32.load8_u", "int32": "i32.load", "uint32": "i32.load",

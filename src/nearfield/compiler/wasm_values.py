@@ -1,106 +1,39 @@
 """Values: K expressions as WebAssembly code inside a nest of loops.
 
-Each expression is computed in the outermost loop that binds all its variables, at most once there, and kept in a local unless
-it is used just once on the spot. Addresses are split by loop in the same way and walk along with the loops as pointers,
-so that inner loops load and store with constant offsets.
-
-One loop variable may be the *lane*: four of its values are computed at a time, and what depends on it is a vector. Others
-may be *shifted*: unrolled copies of a loop's body differ in a small constant that is added to the variable.
+Each expression is computed in the outermost loop that binds all its variables, at most once there, and kept in a local
+unless it is used just once on the spot. What depends on the lane is a vector, the rest a single value, copied to all lanes
+where a vector needs it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from struct import pack
-from typing import Any
 
 from ..dtype import DType
-from ..index import linear
 from ..scalar import K, walk
 from .kernel import vary
 from .wasm import VALUE, kind_of, one_by_one, spell, spell_lanes
-from .wasm_bytes import OP, Function, get, i32, i64, memarg, put, tee, v128
+from .wasm_bytes import OP, get, i32, i64, memarg, put, tee, v128
+from .wasm_schedule import extent
+from .wasm_scope import Key, Scopes
 from .wasm_storage import load_lanes, load_scalar, pick_lanes, store_lanes, store_scalar
 
-__all__ = ["Scope", "Values", "extent"]
+__all__ = ["REVERSED", "Values"]
 
-Key = Any  # an expression, or a tuple of it and the shifts of its variables
-IOTA = v128(pack("<4i", 0, 1, 2, 3))
 REVERSED = OP["i8x16.shuffle"] + bytes([12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3])
 CONSTANT = {"float32": b"\x43", "float64": b"\x44"}
 SPLAT = {"float32": OP["f32x4.splat"], "bool": OP["i32x4.splat"] + OP["i32x4.neg"]}
 
 
-def extent(v: K) -> int:
-    """How often a loop variable runs."""
-    return int(v.value[1])
-
-
-@dataclass(slots=True)
-class Scope:
-    """A loop's body (or a branch) being written.
-
-    local  holds the variable; step is how much it grows each time round, 0 where that is not a loop
-    init   goes in front of the loop, moves to the end of its body
-    """
-
-    var: K | None = None
-    local: int = 0
-    step: int = 0
-    code: bytearray = field(default_factory=bytearray)
-    init: bytearray = field(default_factory=bytearray)
-    moves: bytearray = field(default_factory=bytearray)
-    slots: list[Key] = field(default_factory=list)
-
-
-class Values:
+class Values(Scopes):
     """The code of expressions, written into the scopes of one function."""
 
     def __init__(self, arguments: Sequence[DType], relaxed: bool) -> None:
-        self.arguments = arguments
+        super().__init__(arguments)
         self.relaxed = relaxed
-        self.f = Function(len(arguments) + 2)
-        self.chain = [Scope()]
-        self.lane: K | None = None
-        self.shift: dict[K, int] = {}
-        self.jams: tuple[K, ...] = ()  # the variables that may be shifted
         self.share = False  # whether to look for loads of one place by several expressions
-        self._depth: dict[K, int] = {}
-        self._known: dict[Key, bytes] = {}
         self._counts: dict[K, int] = {}
         self._counted: set[K] = set()
-        self._moved: dict[K, tuple[K, ...]] = {}
-        self._linear: dict[K, tuple[int, list[tuple[K, int]]]] = {}
-
-    # Scopes
-
-    def enter(self, var: K | None = None, local: int = 0, step: int = 0) -> Scope:
-        """Open a scope inside the innermost."""
-        scope = Scope(var, local, step)
-        if var is not None:
-            self._depth[var] = len(self.chain)
-        self.chain.append(scope)
-        return scope
-
-    def leave(self) -> Scope:
-        """Close the innermost scope and forget what was computed there; its code is the caller's to place."""
-        scope = self.chain.pop()
-        for slot in scope.slots:
-            self._known.pop(slot, None)
-        if scope.var is not None:
-            del self._depth[scope.var]
-        return scope
-
-    def home(self, node: K) -> int:
-        """The number of the outermost scope that binds all the variables of an expression."""
-        return max(map(self._depth.__getitem__, node.free), default=0)
-
-    def bound(self, node: K) -> bool:
-        """Whether all variables of an expression are bound here."""
-        return all(v in self._depth for v in node.free)
-
-    def emit(self, code: bytes) -> None:
-        """Append code to the innermost scope."""
-        self.chain[-1].code += code
+        self._plans: dict[tuple[K, K | None], str] = {}
 
     # Expressions
 
@@ -116,22 +49,6 @@ class Values:
                 # copies of the user that differ in a shift share what does not depend on it
                 same = self.moved(a) == moved or node.op == "reduce"
                 counts[a] = counts.get(a, 0) + (1 if same else 2)
-
-    def moved(self, node: K) -> tuple[K, ...]:
-        """Those of the shiftable variables that an expression depends on."""
-        found = self._moved.get(node)
-        if found is None:
-            found = self._moved[node] = tuple(v for v in self.jams if v in node.free)
-        return found
-
-    def key(self, node: K) -> Key:
-        """What tells the copies of an expression apart."""
-        moved = self.moved(node)
-        return (node, *[self.shift.get(v, 0) for v in moved]) if moved else node
-
-    def is_vector(self, node: K) -> bool:
-        """Whether an expression differs from lane to lane."""
-        return self.lane in node.free
 
     def value(self, root: K, mode: str = "") -> bytes:
         """Code that pushes an expression's value: mode "s" for a single value, "v" for four lanes, "" as it is."""
@@ -161,9 +78,25 @@ class Values:
     def store(self, argument: int, index: K, value: bytes) -> None:
         """argument[index] = value, for one element or four."""
         dtype = self.arguments[argument].name
+        if self.lane is not None and self.lane in index.free and (self._vectors(index) or vary(index, self.lane) != 1):
+            self._scatter(argument, index, value)
+            return
         place = store_lanes if self.is_vector(index) else store_scalar
+        for term in self._nested(index):
+            self.value(term, "s")
         address, offset = self.address(argument, index)
         self.emit(place(self.f, dtype, address, offset, value))
+
+    def _scatter(self, argument: int, index: K, value: bytes) -> None:
+        """Four elements stored one by one."""
+        dtype = self.arguments[argument]
+        places, held = self.f.spare("v128", 24), self.f.spare("v128", 25)
+        self.emit(self.value(index, "v") + put(places) + value + put(held))
+        take = "f32x4.extract_lane" if dtype.kind == "f" else "i32x4.extract_lane"
+        for n in range(4):
+            at = get(places) + OP["i32x4.extract_lane"] + bytes([n]) + i32(dtype.itemsize) + OP["i32.mul"]
+            one = get(held) + OP[take] + bytes([n]) + (i32(1) + OP["i32.and"] if dtype.kind == "b" else b"")
+            self.emit(store_scalar(self.f, dtype.name, get(argument) + at + OP["i32.add"], 0, one))
 
     def set(self, node: K, scope: int, code: bytes) -> None:
         """From now on `code` pushes the value of an expression (a reduction, kept in a local of an outer scope)."""
@@ -175,20 +108,13 @@ class Values:
         """Write the loops of a reduction and `set` its value."""
         raise NotImplementedError
 
-    def _terms(self, index: K) -> tuple[int, list[tuple[K, int]]]:
-        found = self._linear.get(index)
-        if found is None:
-            constant, terms = linear(index)
-            found = self._linear[index] = (constant, list(terms.items()))
-        return found
-
     def fused(self, node: K, mode: str) -> tuple[K, K, K] | None:
         """(a, b, c) if an expression is computed as a fused a b + c."""
         if node.op != "add" or not self.relaxed or mode != "v" or node.type != "float32":
             return None
         for product, other in (node.args, node.args[::-1]):
             if product.op == "mul" and self.is_vector(product) and self._counts.get(product, 1) < 2:
-                return (*product.args, other)  # type: ignore[return-value]
+                return product.args[0], product.args[1], other
         return None
 
     def _operands(self, node: K, mode: str) -> Iterable[tuple[K, str]]:
@@ -222,9 +148,6 @@ class Values:
     def _stored(self, load: K) -> str:
         return self.arguments[load.value].name
 
-    def _nested(self, index: K) -> list[K]:
-        return [t for t, _ in self._terms(index)[1] if t.op != "var"]
-
     def _define(self, node: K, mode: str) -> None:
         if node.op == "reduce" and (mode == "s" or self.is_vector(node)):
             self.reduce(node)
@@ -254,7 +177,7 @@ class Values:
         if len(load.args) == 2 or (self.is_vector(load) and self._plan(load) != "near"):
             return None
         wide = mode if self.is_vector(load) or self._splatted(load) or mode == "s" else "splat"
-        return ("place", home, wide, self.is_vector(load), load.value, *self.address(load.value, load.args[0]))  # type: ignore[arg-type]
+        return ("place", home, wide, self.is_vector(load), load.value, *self.address(load.value, load.args[0]))
 
     def _spelled(self, node: K, mode: str) -> bytes:
         op = node.op
@@ -281,11 +204,7 @@ class Values:
             return one_by_one(self.f, op, types, node.type, args)
         return spell_lanes(self.f, op, types, node.type, args)
 
-    def known(self, node: K, mode: str) -> bytes:
-        """Code that pushes an expression that has been written already."""
-        return self._known[self.key(node), mode]
-
-    # Indices and addresses
+    # Indices
 
     def _single(self, v: K) -> bytes:
         if extent(v) == 1:
@@ -322,71 +241,23 @@ class Values:
                 code += self.known(t, "v") + scale + OP["i32x4.add"]
         return code
 
-    def address(self, argument: int, index: K, more: int = 0) -> tuple[bytes, int]:
-        """Code for the address of element index + more (at lane 0), and a constant to add to it."""
-        constant, terms = self._terms(index)
-        # the base must itself be an address (adding an offset does not wrap around): not before the argument
-        bias = constant if constant < 0 or any(c < 0 or t.low < 0 for t, c in terms) else 0
-        offset = constant - bias + more
-        rest: list[tuple[K, int, Key]] = []
-        for t, c in terms:
-            if t.op != "var":
-                rest.append((t, c, self.key(t)))
-            elif extent(t) > 1:
-                offset += c * self.shift.get(t, 0)
-                rest.append((t, c, t))
-        if offset < 0:  # below the base, where an unsigned offset cannot reach
-            bias, offset = bias + offset, 0
-        return self._pointer(argument, bias, rest), offset * self.arguments[argument].itemsize
-
-    def _pointer(self, argument: int, bias: int, terms: list[tuple[K, int, Key]]) -> bytes:
-        slot = ("address", argument, bias, tuple((key, c) for _, c, key in terms))
-        found = self._known.get(slot)
-        if found is not None:
-            return found
-        size = self.arguments[argument].itemsize
-        if not terms:
-            return self._base(slot, argument, bias * size)
-        depths = [self.home(t) for t, _, _ in terms]
-        deep = max(depths)
-        here = [term for term, d in zip(terms, depths, strict=True) if d == deep]
-        code = self._pointer(argument, bias, [term for term, d in zip(terms, depths, strict=True) if d < deep])
-        scope = self.chain[deep]
-        local = self.f.local("i32")
-        if scope.step and len(here) == 1 and here[0][0] is scope.var:
-            pace = here[0][1] * size
-            scope.init += code + get(scope.local) + i32(pace) + OP["i32.mul"] + OP["i32.add"] + put(local)
-            scope.moves += get(local) + i32(pace * scope.step) + OP["i32.add"] + put(local)
-        else:
-            for t, c, _ in here:
-                part = get(self.chain[self._depth[t]].local) if t.op == "var" else self.known(t, "s")
-                code += part + i32(c * size) + OP["i32.mul"] + OP["i32.add"]
-            scope.code += code + put(local)
-        scope.slots.append(slot)
-        self._known[slot] = get(local)
-        return get(local)
-
-    def _base(self, slot: Key, argument: int, bias: int) -> bytes:
-        code = get(argument)
-        if bias:
-            local = self.f.local("i32")
-            self.chain[0].code += code + i32(bias) + OP["i32.add"] + put(local)
-            code = get(local)
-        self.chain[0].slots.append(slot)
-        self._known[slot] = code
-        return code
-
     # Loads
 
     def _plan(self, node: K) -> str:
         """How a vector load reaches its four elements: "near" neighbours, "far" at a constant distance, or "gather"."""
+        found = self._plans.get((node, self.lane))
+        if found is not None:
+            return found
         index, *mask = node.args
-        if self.lane is None or any(self.is_vector(t) for t in self._nested(index)):
-            return "gather"
-        step = vary(index, self.lane)
-        if step == 1:
-            return "mixed" if mask and self.is_vector(mask[0]) else "near"
-        return "far" if step and not mask else "gather"
+        plan = "gather"
+        if self.lane is not None and not self._vectors(index):
+            step = vary(index, self.lane)
+            if step == 1:
+                plan = "mixed" if mask and self.is_vector(mask[0]) else "near"
+            elif step and not mask:
+                plan = "far"
+        self._plans[node, self.lane] = plan
+        return plan
 
     def _load_operands(self, node: K, mode: str) -> list[tuple[K, str]]:
         index, *mask = node.args
