@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 import nearfield as nf
 
-DEVICES = ["reference", "wasm"]  # all tests of array functions run on each
+DEVICES = ["reference", "wasm", "webgpu"]  # all tests of array functions run on each
 arbitrary = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 on_devices = pytest.mark.parametrize("device", DEVICES, indirect=True)
 

@@ -184,7 +184,7 @@ def restart() -> None:
 def fresh(letter: str, extent: int) -> K:
     """A loop variable that no other expression has (since `restart`)."""
     _FRESH[0] += 1
-    return var(f"{letter}{_FRESH[0]}", extent)
+    return var(f"{letter}_{_FRESH[0]}", extent)  # the underscore tells it from an axis
 
 
 def load(buffer: object, index: K, type: str, mask: K | None = None) -> K:

@@ -220,6 +220,12 @@ class Tensor:
     def __hash__(self) -> int:
         return id(self)
 
+    def __copy__(self) -> "Tensor":
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: Any) -> "Tensor":
+        return self
+
     def __getitem__(self, key: Any) -> "Tensor":
         return call("getitem", self, key)
 

@@ -146,7 +146,9 @@ class _Fuser:
         self.hot[i] = max((self.heat(i, user) for user in self.users[i]), default=0)
         if self.family(i) == "movement" or self.lines[i].op in SPREADING:
             return False  # its source is stored instead
-        repeated = len(self.homes[i]) > 1 or self.hot[i] > 0
+        readers = self.readers(i)
+        moved = len(readers) > 1 and any(self.moves(user) for user in readers)
+        repeated = len(self.homes[i]) > 1 or self.hot[i] > 0 or moved
         return repeated and weight > (0 if self.hot[i] == 2 else CHEAP)
 
     def heat(self, i: int, user: int) -> int:
@@ -163,6 +165,19 @@ class _Fuser:
             hoisted = last and self.folds_row(i, axes) and self.covers_rows(user, axes, line.shape)
             return passed if hoisted else max(1, passed)
         return passed
+
+    def readers(self, i: int) -> list[int]:
+        """The users of line i, and of what is i in another shape."""
+        found = []
+        for user in self.users[i]:
+            same = self.lines[user].op in BIJECTIVE and user not in self.stored
+            found += self.readers(user) if same else [user]
+        return found
+
+    def moves(self, user: int) -> bool:
+        """Whether this user asks for elements at other places than the rest of its kernel does."""
+        line = self.lines[user]
+        return self.family(user) == "movement" and line.op not in ("expand", "reshape") or line.op in SPREADING
 
     def folds_row(self, i: int, axes: tuple[int, ...]) -> bool:
         """Whether line i is elementwise work on results of folding these axes."""

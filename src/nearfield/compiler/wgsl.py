@@ -24,9 +24,12 @@ WGSL = {
     "select": "select({2}, {1}, {0})", "cast": "nf_{t}_{r}({0})", "bits": "bitcast<{r}>({0})",
 }  # fmt: skip
 
+ARITHMETIC = {"add", "sub", "mul", "div", "rem"}
+
 # Where K says more than WGSL does: NaN (`!=` is ordered on some drivers), division by zero and by huge numbers (whose reciprocal
 # is flushed to 0), remainders of negative integers (undefined in SPIR-V), overflow.
 FUNCTIONS = {
+    "nf_zero": "fn nf_zero() -> u32 { return select(0u, 1u, arrayLength(&b0) == 0u); }",
     "nf_isnan": "fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
     "nf_min_f32": "fn nf_min_f32(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }",
     "nf_max_f32": "fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }",
@@ -86,7 +89,7 @@ def literal(node: K) -> str:
         return f"{value}u"
     if not math.isfinite(value) or (value != 0 and abs(value) < 1.1754944e-38) or str(value) == "-0.0":
         bits = struct.unpack("<I", struct.pack("<f", value))[0]
-        return f"bitcast<f32>(nf_zero | {bits:#x}u)"
+        return f"bitcast<f32>(nf_zero() | {bits:#x}u)"
     text = repr(float(value))
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
@@ -131,7 +134,7 @@ class Scope:
             constant, *factors = node.value
             terms = [self.value(a) if c == 1 else f"{self.value(a)} * {c}" for c, a in zip(factors, node.args, strict=True)]
             return " + ".join([*terms, str(constant)] if constant else terms).replace("+ -", "- ")
-        args = [self.value(a) for a in node.args]
+        args = [self.operand(node, a) for a in node.args]
         first, result = TYPES[node.args[0].type], TYPES[node.type]
         op = node.op
         if op == "not" and node.type == "bool":
@@ -142,6 +145,14 @@ class Scope:
             return f"({args[0]} {'/' if op == 'div' else '%'} {args[1]})"
         shift = f"bitcast<u32>({args[1]})" if op in ("shl", "shr") else ""
         return self.writer.function(WGSL[op].format(*args, t=first, r=result, u1=shift), args)
+
+    def operand(self, node: K, a: K) -> str:
+        """An argument; constants are hidden where WGSL would compute at compile time, or a driver might drop x * 0 or x + 0."""
+        if a.op == "const" and a.type != "index":
+            alone = all(x.op == "const" for x in node.args)
+            if alone or (a.type == "float32" and node.op in ARITHMETIC and const_value(a) == 0):
+                return self.writer.hidden(a)
+        return self.value(a)
 
     def load(self, node: K) -> str:
         dtype = self.writer.dtypes[node.value]
@@ -160,7 +171,6 @@ class Writer:
         self.dtypes = dtypes
         self.count = 0
         self.functions: dict[str, str] = {}
-        self.has_zero = False
 
     def name(self) -> str:
         self.count += 1
@@ -168,8 +178,19 @@ class Writer:
 
     def literal(self, node: K) -> str:
         text = literal(node)
-        self.has_zero |= "nf_zero" in text
+        if "nf_zero" in text:
+            self.need("nf_zero")
         return text
+
+    def hidden(self, node: K) -> str:
+        """A constant that the driver's compiler cannot see: it may neither refuse nor simplify what is done with it."""
+        self.need("nf_zero")
+        if node.type == "bool":
+            return f"(nf_zero() {'==' if node.value else '!='} 0u)"
+        value = const_value(node)
+        bits = struct.unpack("<I", struct.pack("<f", value))[0] if node.type == "float32" else int(value) & 0xFFFFFFFF
+        text = f"(nf_zero() | {bits:#x}u)"
+        return text if node.type == "uint32" else f"bitcast<{TYPES[node.type]}>{text}"
 
     def function(self, text: str, args: list[str]) -> str:
         """The text, with the functions that it calls noted, or replaced where WGSL's own will do."""
@@ -226,8 +247,7 @@ class Writer:
 
     def head(self) -> list[str]:
         """Declarations before `main`."""
-        lines = ["var<private> nf_zero: u32 = 0u;"] if self.has_zero else []
-        lines += [self.functions[name] for name in FUNCTIONS if name in self.functions]
+        lines = [self.functions[name] for name in FUNCTIONS if name in self.functions]
         return lines + [
             f"@group(0) @binding({n}) var<storage, read_write> b{n}: array<{element_type(t)}>;" for n, t in enumerate(self.dtypes)
         ]

@@ -1,5 +1,6 @@
 """Which devices there are, and opening them; each is opened once."""
 
+import atexit
 import sys
 from threading import Lock
 from typing import NamedTuple
@@ -57,6 +58,13 @@ async def open_async(name: str) -> Device:
 
         device = _opened[name] = await browser.open_async(name)
     return device
+
+
+@atexit.register
+def _close_all() -> None:
+    """Drivers complain when Python takes them apart in an order of its own."""
+    for device in _opened.values():
+        device.close()
 
 
 def _open(name: str) -> Device:

@@ -6,7 +6,7 @@ from .. import scalar as k
 from ..dtype import DType
 from ..op import np
 from ..scalar import K
-from ..tensor import Tensor, call
+from ..tensor import call
 from .approximation import top
 from .define import elementwise, narrow, record
 
@@ -362,8 +362,3 @@ def _identity(name: str, grad: Any, doc: str) -> None:
 
 _identity("identity", lambda g, x, y: (g,), "x itself, as a variable of its own.")
 _identity("stop_gradient", lambda g, x, y: (None,), "x, treated as a constant by differentiation.")
-
-
-def positive(x: Tensor) -> Tensor:
-    """x itself."""
-    return x

@@ -1,7 +1,7 @@
 """Movement: elements change place, none is computed. A row is an index map: which input element lands at an output index."""
 
 from collections.abc import Callable
-from math import prod
+from math import nan, prod
 from typing import Any
 
 from .. import scalar as k
@@ -127,8 +127,14 @@ def _pad_grad(g: Any, x: Any, y: Any, low: Any, high: Any, step: Any, value: flo
     return (apply("slice", g, start=low, stop=stop, step=step),)
 
 
+def _pad_infer(shapes: Any, dtypes: Any, attrs: dict[str, Any]) -> Any:
+    if attrs["value"] != attrs["value"]:
+        attrs["value"] = nan  # one object: a NaN equals no other, and Programs are found by equality
+    return _pad_shape(shapes[0], attrs["low"], attrs["high"], attrs["step"]), dtypes[0]
+
+
 record(
-    "pad", "movement", 1, lambda shapes, dtypes, a: (_pad_shape(shapes[0], a["low"], a["high"], a["step"]), dtypes[0]), _pad_element,
+    "pad", "movement", 1, _pad_infer, _pad_element,
     _pad_ref, _pad_grad, "Elements `step` apart, with `low` values before and `high` after along each axis.", tol=0.0,
 )  # fmt: skip
 
