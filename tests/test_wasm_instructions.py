@@ -1,6 +1,7 @@
-"""The WebAssembly target: the encoder, every instruction of K at its edges, and every storage type, against Python and NumPy."""
+"""The WebAssembly target: the encoder, every instruction of K at its edges, and every storage type."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,13 +57,16 @@ def python_int(op: str, dtype: str) -> Callable[[int, int], int]:
 
 
 REAL: dict[str, Callable[..., Any]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "rem": lambda x, y: x - y * np.trunc(x / y),
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+    "rem": lambda x, y: x - y * np.trunc(x / y),
     "min": np.minimum, "max": np.maximum, "lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal,
-    "neg": np.negative, "abs": np.abs, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "nearest": np.rint, "sqrt": np.sqrt,
+    "neg": np.negative, "abs": np.abs, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "nearest": np.rint,
+    "sqrt": np.sqrt,
     "isnan": np.isnan,
 }  # fmt: skip
 TRUTH: dict[str, Callable[..., Any]] = {
-    "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not, "eq": np.equal, "ne": np.not_equal,
+    "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not,
+    "eq": np.equal, "ne": np.not_equal,
     "lt": np.less, "le": np.less_equal, "min": np.logical_and, "max": np.logical_or,
 }  # fmt: skip
 BOOLEAN = ("lt", "le", "eq", "ne", "isnan")
@@ -154,7 +158,7 @@ def test_cast(pair: str) -> None:
         low, high = np.iinfo(b).min, np.iinfo(b).max
         want = np.array(
             [
-                0 if v != v else min(max(int(v), low), high) if abs(v) < 1e30 else (low, high)[int(v > 0)]
+                0 if math.isnan(v) else min(max(int(v), low), high) if abs(v) < 1e30 else (low, high)[int(v > 0)]
                 for v in x.tolist()
             ],
             b,
@@ -222,7 +226,7 @@ def test_copy(dtype: str, stride: int) -> None:
 
 
 def test_half_is_exact() -> None:
-    """float16 widens exactly and float32 rounds to it to nearest even: all halves, all midpoints and their neighbours."""
+    """float16 widens exactly, and float32 rounds to it to nearest even: all halves, midpoints and their neighbours."""
     halves = np.arange(65536, dtype="uint16").view("float16")
     wide = halves.astype("float32")
     finite = np.unique(wide[np.isfinite(wide)])

@@ -1,4 +1,4 @@
-"""A machine for tests of the WebAssembly target: kernels made by hand or from records, run by wasmtime, without a compiler."""
+"""A machine for tests of the WebAssembly target: kernels made by hand or from records, run by wasmtime."""
 
 import ctypes
 import functools
@@ -112,7 +112,7 @@ def lowered(
     axes = tuple(k.fresh("i", n) for n in shape)
     value = make(list(axes), [source(n, a) for n, a in enumerate(inputs)])
     store = Store(len(inputs), flatten(axes, shape), value)
-    return Kernel(name, axes, (store,), tuple(DTYPES[a.dtype.name] for a in inputs) + (DTYPES[dtype],))
+    return Kernel(name, axes, (store,), (*(DTYPES[a.dtype.name] for a in inputs), DTYPES[dtype]))
 
 
 def op_kernel(name: str, inputs: Sequence[Array], attrs: dict[str, Any]) -> tuple[Kernel, tuple[int, ...], str]:

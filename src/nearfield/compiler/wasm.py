@@ -165,7 +165,8 @@ SCALAR: dict[str, dict[str, Spelling]] = {
     "add": _numbers("add"), "sub": _numbers("sub"), "mul": _numbers("mul"),
     "div": {**_reals("div"), "int32": _quotient("i32"), "int64": _quotient("i64"), "uint32": _unsigned_quotient,
             "index": OP["i32.div_u"]},
-    "rem": {**_SIGNED_REST, "float32": _real_rest("f32", "f32"), "float64": _real_rest("f64", "f64"), "index": OP["i32.rem_u"]},
+    "rem": {**_SIGNED_REST, "float32": _real_rest("f32", "f32"), "float64": _real_rest("f64", "f64"),
+            "index": OP["i32.rem_u"]},
     "min": {**_reals("min"), "int32": _extreme("i32", "i32.lt_s"), "uint32": _extreme("i32", "i32.lt_u"),
             "int64": _extreme("i64", "i64.lt_s"), "bool": OP["i32.and"]},
     "max": {**_reals("max"), "int32": _extreme("i32", "i32.gt_s"), "uint32": _extreme("i32", "i32.gt_u"),
@@ -173,7 +174,8 @@ SCALAR: dict[str, dict[str, Spelling]] = {
     "neg": {**_reals("neg"), "int32": _minus("i32"), "uint32": _minus("i32"), "int64": _minus("i64")},
     "abs": {**_reals("abs"), "int32": _whole_abs("i32", 32), "uint32": b"", "int64": _whole_abs("i64", 64)},
     **{op: _reals(op) for op in ("floor", "ceil", "trunc", "nearest", "sqrt")},
-    "lt": _compared("lt"), "le": _compared("le"), "eq": _compared("eq", signed=False), "ne": _compared("ne", signed=False),
+    "lt": _compared("lt"), "le": _compared("le"),
+    "eq": _compared("eq", signed=False), "ne": _compared("ne", signed=False),
     "isnan": {"float32": _unequal_to_itself("f32", "f32"), "float64": _unequal_to_itself("f64", "f64")},
     "and": _logic("and"), "or": _logic("or"), "xor": _logic("xor"),
     "not": {"int32": i32(-1) + OP["i32.xor"], "uint32": i32(-1) + OP["i32.xor"], "int64": i64(-1) + OP["i64.xor"],
@@ -209,6 +211,10 @@ def _lanes_not_nan(f: Function, a: Sequence[bytes]) -> bytes:
     return a[0] + tee(f.spare("v128")) + get(f.spare("v128")) + OP["f32x4.ne"]
 
 
+def _chosen_lanes(f: Function, a: Sequence[bytes]) -> bytes:
+    return a[1] + a[2] + a[0] + OP["v128.bitselect"]
+
+
 _ONE = v128(f32(1.0)[1:])
 _ZERO = v128(bytes(4))
 _FROM_TRUTH: dict[str, Spelling] = {
@@ -231,12 +237,13 @@ LANES: dict[str, dict[str, Spelling]] = {
     "and": _lanes_bits("and"), "or": _lanes_bits("or"), "xor": _lanes_bits("xor"),
     "not": _lanes("", "v128.not", "", "v128.not"),
     "shl": _lanes("", "i32x4.shl"), "shr": _lanes("", "i32x4.shr_s", "i32x4.shr_u"),  # by one amount for all lanes
-    "select": dict.fromkeys(("float32", "int32", "uint32", "bool"), lambda f, a: a[1] + a[2] + a[0] + OP["v128.bitselect"]),
+    "select": dict.fromkeys(("float32", "int32", "uint32", "bool"), _chosen_lanes),
     "cast": {
         "float32>int32": OP["i32x4.trunc_sat_f32x4_s"], "float32>uint32": OP["i32x4.trunc_sat_f32x4_u"],
         "int32>float32": OP["f32x4.convert_i32x4_s"], "uint32>float32": OP["f32x4.convert_i32x4_u"],
         "int32>uint32": b"", "uint32>int32": b"", "int32>int32": b"", **_FROM_TRUTH,
-        "float32>bool": _ZERO + OP["f32x4.ne"], "int32>bool": _ZERO + OP["i32x4.ne"], "uint32>bool": _ZERO + OP["i32x4.ne"],
+        "float32>bool": _ZERO + OP["f32x4.ne"], "int32>bool": _ZERO + OP["i32x4.ne"],
+        "uint32>bool": _ZERO + OP["i32x4.ne"],
     },
     "bits": {f"{a}>{b}": b"" for a in ("float32", "int32", "uint32") for b in ("float32", "int32", "uint32") if a != b},
 }  # fmt: skip

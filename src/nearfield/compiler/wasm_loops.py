@@ -80,7 +80,7 @@ class Loops(Values):
     # Loops over the grid
 
     def _loop(self, var: K | None, local: int, step: int, limit: int | bytes, body: Callable[[], None]) -> None:
-        """Run body while the variable, whose local is set, is below the limit; a number as limit is known to be above it."""
+        """Run body while the variable, whose local is set, is below the limit (a number: it is so at first)."""
         self.enter(var, local, step)
         body()
         scope = self.leave()
@@ -197,7 +197,7 @@ class Loops(Values):
         self.copies.pop(axis, None)
 
     def _along_lane(self, level: int, low: int, high: int | None) -> None:
-        """The lane axis: several vectors at a time, then one, then single elements. `high` is a local, None for the extent."""
+        """The lane axis up to the local `high` (None: all): several vectors at a time, then one, then single ones."""
         plan = self.plan
         lane = plan.lane
         assert lane is not None
@@ -248,7 +248,7 @@ class Loops(Values):
     # Masks
 
     def guarded(self, roots: list[K], shifts: list[dict[K, int]], write: Callable[[dict[K, K]], None]) -> None:
-        """Write code twice where loads have masks that are known here: for when all are true, without them, and as it is.
+        """Write code twice if loads have masks that are known here: without these, for when all are true, and as it is.
 
         write  takes what stands for each root
         """
@@ -288,7 +288,7 @@ class Loops(Values):
     # Reductions
 
     def reduce(self, node: K) -> None:
-        """A reduction and its copies (and others over the same variables), in one loop nest where their variables are bound."""
+        """A reduction, its copies and others over the same variables, in one loop nest as far out as they may be."""
         home = self.home(node)
         lane, shift = self.lane, self.shift
         suspended = self.chain[home + 1 :]
@@ -395,7 +395,7 @@ class Fold:
         self._passes(local, 1, n % 4, 1, [[t] for t in self.tails], n - n % 4)
 
     def _passes(self, local: int, times: int, copies: int, width: int, chains: list[list[int]], start: int = 0) -> int:
-        """`times` rounds of so many unrolled copies, each of `width` elements; the local that counts is made if it is 0."""
+        """`times` rounds of so many unrolled copies of `width` elements; `local` counts them (0: make one)."""
         loops = self.loops
         if not times or not copies:
             return local

@@ -30,7 +30,8 @@ def identity(kind: str, type: str) -> K:
     if kind in ("sum", "prod"):
         return k.const(kind == "prod", type)
     low, high = {
-        "int32": (-(2**31), 2**31 - 1), "index": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1), "bool": (0, 1),
+        "int32": (-(2**31), 2**31 - 1), "index": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1),
+        "int64": (-(2**63), 2**63 - 1), "bool": (0, 1),
     }.get(type, (-inf, inf))  # fmt: skip
     return k.const(high if kind == "min" else low, type)
 
@@ -179,7 +180,7 @@ def _shorter(node: K, body: K, fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
 
 
 def expanded(plan: Schedule) -> None:
-    """Sums of a few terms that lie side by side for neighbouring lanes become plain additions: depthwise windows, pooling."""
+    """Sums of a few terms, side by side for neighbouring lanes, become plain additions: depthwise windows, pooling."""
     if not plan.axes or extent(plan.axes[-1]) < 4:
         return
     lane, table = plan.axes[-1], {}
@@ -259,7 +260,7 @@ def _lane_step(load: K, v: K) -> int | None:
 
 
 def _choose_lane(plan: Schedule, reduces: list[K]) -> None:
-    """The last axis, or one along which all stores are contiguous; none if reductions had better run along their own."""
+    """The last axis, or one along which stores are contiguous; none if reductions had better run along their own."""
     last = plan.axes[-1]
     near = [a for a in plan.axes if extent(a) >= 4 and all(vary(s.index, a) == 1 for s in plan.stores)]
     mine = [n for n in reduces if last in n.free]
@@ -312,7 +313,7 @@ def _row_axis(plan: Schedule, loads: list[K], lane: K) -> K | None:
 
 
 def _choose_rows(plan: Schedule) -> None:
-    """Without reductions: rows that share what a written-out sum loads, or that lie side by side in what is transposed."""
+    """Without reductions: rows that share what a written-out sum loads, or lie side by side in what is transposed."""
     lane = plan.lane
     loads = loads_of(s.value for s in plan.stores)
     if lane is None:

@@ -1,7 +1,7 @@
 """Scopes: a nest of loops being written, and addresses in it.
 
-Each thing is computed in the outermost loop that binds all its variables. Addresses are split by loop in the same way and
-walk along with the loops as pointers, so that inner loops load and store with constant offsets.
+Each thing is computed in the outermost loop that binds all its variables. Addresses are split by loop in the same way
+and walk along with the loops as pointers, so that inner loops load and store with constant offsets.
 
 One loop variable may be the *lane*: four of its values are computed at a time, and what depends on it is a vector.
 Others may be *shifted*: unrolled copies of a loop's body differ in a small constant that is added to the variable.

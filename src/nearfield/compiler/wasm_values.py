@@ -1,8 +1,8 @@
 """Values: K expressions as WebAssembly code inside a nest of loops.
 
 Each expression is computed in the outermost loop that binds all its variables, at most once there, and kept in a local
-unless it is used just once on the spot. What depends on the lane is a vector, the rest a single value, copied to all lanes
-where a vector needs it.
+unless it is used just once on the spot. What depends on the lane is a vector, the rest a single value, copied to all
+lanes where a vector needs it.
 """
 
 from collections.abc import Iterable, Sequence
