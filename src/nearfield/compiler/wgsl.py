@@ -212,7 +212,8 @@ class Writer:
         """A loop in this scope that folds the body; one thread does all of it."""
         kind, variables = node.value
         total = self.name()
-        scope.lines.append(f"var {total} = {self.identity(kind, node.type)};")
+        empty = any(v.value[1] == 0 for v in variables)
+        scope.lines.append(f"var {total} = {self.identity(kind, node.type, empty=empty)};")
         inner = scope
         opened: list[tuple[Scope, K]] = []
         for v in variables:
@@ -228,7 +229,7 @@ class Writer:
             outer.lines += [f"for (var {name} = 0; {name} < {extent}; {name}++) {{", *("  " + x for x in block.lines), "}"]
         return total
 
-    def identity(self, kind: str, type: str) -> str:
+    def identity(self, kind: str, type: str, *, empty: bool = False) -> str:
         """What folding nothing gives."""
         from ..scalar import const
 
@@ -236,6 +237,8 @@ class Writer:
         if kind in ("min", "max"):
             low, high = {"float32": (-math.inf, math.inf), "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1)}[type]
             number = high if kind == "min" else low
+        if empty:
+            return self.hidden(const(number, type))  # so that 0 × NaN is NaN after a sum over nothing, too
         return self.literal(const(number, type))
 
     def fold(self, kind: str, type: str, total: str, value: str) -> str:
