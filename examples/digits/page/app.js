@@ -143,7 +143,7 @@ let seen = new Float32Array(64);
 let milliseconds = 0;
 let isBusy = false;
 let isDue = false;
-let isSaid = true; // has the live region the answer to what is drawn now?
+let isEnded = false; // has a stroke ended since the last answer?
 
 function makeBars() {
   bars = labels.map((label) => {
@@ -159,7 +159,7 @@ function makeBars() {
 
 /** The answer for what is drawn now; while one is being made, the next one waits. */
 async function read(ended) {
-  isSaid &&= !ended;
+  isEnded ||= ended;
   isDue = true;
   if (isBusy || !model) return;
   isBusy = true;
@@ -200,11 +200,12 @@ function tell(probabilities) {
   const p = probabilities[best];
   const sure = isEmpty ? "Nothing drawn yet" : `${p > 0.95 ? "for sure" : p > 0.6 ? "probably" : "perhaps"}, ${Math.round(100 * p)} %`;
   const [shown, words] = $("answer").children;
-  // people see every change; a screen reader hears the answer when a stroke has ended
-  $("answer").ariaBusy = String(!isSaid ? false : held.size > 0 || pen.isDown);
   if (shown.textContent !== digit) shown.textContent = digit;
   if (words.textContent !== sure) words.textContent = sure;
-  isSaid = true;
+  if (isEnded && !isDue) {
+    isEnded = false; // people see every change; a screen reader says the answer when a stroke has ended
+    $("said").textContent = isEmpty ? sure : `${digit}, ${sure}`;
+  }
   document.body.dataset.answer = isEmpty ? "" : digit;
   $("status").textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms for an answer`;
   paint();
