@@ -211,6 +211,16 @@ def test_only_what_has_a_name_keeps_a_value() -> None:
     assert sizes[True][1][0] == sizes[False][1][0] + X.nbytes
 
 
+def test_a_pull_back_outlives_the_value() -> None:
+    """Values forget how they were made once they are known; what still needs that has kept it."""
+    value, pull = nf.vjp(lambda x: nf.sum(nf.exp(x) * x), nf.asarray(X))
+    one = nf.asarray(1.0)
+    before = pull(one)[0].numpy()
+    value.item()
+    np.testing.assert_allclose(pull(one)[0].numpy(), np.exp(X) * (1 + X), rtol=1e-5)
+    np.testing.assert_array_equal(before, pull(one)[0].numpy())
+
+
 def test_new_constants_compile_anew_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """An expression with a new number each time is a new Program; only so many are kept."""
     monkeypatch.setattr(runtime, "MOST_PROGRAMS", 8)

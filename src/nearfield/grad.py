@@ -4,7 +4,7 @@ source  Griewank & Walther 2008, "Evaluating Derivatives", reverse accumulation
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import GradError
 from .op import Op
@@ -50,30 +50,51 @@ def _between(roots: list[Node], wanted: set[int]) -> list[Node]:
     return order
 
 
-def gradients(outputs: list[Tensor], cotangents: list[Tensor], inputs: list[Tensor], who: str = "grad") -> list[Tensor]:
-    """Σ cotangent · d output / d input, for each input; zeros where nothing depends on it."""
+class _Step(NamedTuple):
+    """How a node was made; the node itself forgets it when it gets its value."""
+
+    node: Node
+    op: Op
+    args: tuple[Node, ...]
+
+
+def _steps(outputs: list[Tensor], inputs: list[Tensor]) -> list[_Step]:
+    """What happened between the inputs and the outputs, in order."""
     wanted = {id(t.node) for t in inputs}
+    nodes = _between([t.node for t in outputs], wanted)
+    return [_Step(n, n.op, n.args) for n in nodes if n.op is not None and id(n) not in wanted]
+
+
+def gradients(outputs: list[Tensor], cotangents: list[Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    """Σ cotangent · d output / d input, for each input; zeros where nothing depends on it."""
+    return _backward(_steps(outputs, inputs), outputs, cotangents, inputs, "grad")
+
+
+def _backward(
+    steps: list[_Step], outputs: list[Tensor], cotangents: list[Tensor], inputs: list[Tensor], who: str
+) -> list[Tensor]:
     sums: dict[int, Tensor] = {}
-    for out, g in zip(outputs, cotangents, strict=True):
-        _accumulate(sums, out.node, g)
-    for node in reversed(_between([t.node for t in outputs], wanted)):
-        g: Tensor | None = sums.get(id(node))
-        if g is None or id(node) in wanted or node.op is None:
+    for out, cotangent in zip(outputs, cotangents, strict=True):
+        _accumulate(sums, out.node, cotangent)
+    for step in reversed(steps):
+        g = sums.get(id(step.node))
+        if g is None:
             continue
-        for arg, part in zip(node.args, _parts(node, g, who), strict=True):
+        for arg, part in zip(step.args, _parts(step, g, who), strict=True):
             if part is not None and arg.dtype.kind == "f":
                 _accumulate(sums, arg, part)
     return [sums[id(t.node)] if id(t.node) in sums else call("zeros_like", t) for t in inputs]
 
 
-def _parts(node: Node, g: Tensor, who: str) -> tuple[Tensor | None, ...]:
-    op = node.op
-    assert isinstance(op, Op)
+def _parts(step: _Step, g: Tensor, who: str) -> tuple[Tensor | None, ...]:
+    node, op, args = step
     if op.grad is None:
-        if node.dtype.kind != "f" or not any(a.dtype.kind == "f" for a in node.args):
-            return (None,) * len(node.args)
-        raise GradError(f"{who}: {op.name} has no gradient; wrap its input in nf.stop_gradient to treat it as a constant.")
-    result = op.grad(g, *[Tensor(a) for a in node.args], Tensor(node), **node.attrs)
+        if node.dtype.kind != "f" or not any(a.dtype.kind == "f" for a in args):
+            return (None,) * len(args)
+        raise GradError(
+            f"{who}: {op.name} has no gradient; wrap its input in nf.stop_gradient to treat it as a constant."
+        )
+    result = op.grad(g, *[Tensor(a) for a in args], Tensor(node), **node.attrs)
     return tuple(result)
 
 
@@ -92,11 +113,15 @@ def _independent(leaves: list[Any]) -> list[Any]:
 def _variables(who: str, leaves: list[Any]) -> list[Tensor]:
     found = [t for t in leaves if isinstance(t, Tensor) and t.dtype.kind == "f"]
     if not found:
-        raise GradError(f"{who}: the arguments to differentiate hold no real tensor; accepted are tensors of a float dtype.")
+        raise GradError(
+            f"{who}: the arguments to differentiate hold no real tensor; accepted are tensors of a float dtype."
+        )
     return found
 
 
-def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """The function that returns (function's value, gradients of its value for the arguments `argnums`).
 
     The value is a scalar; with `has_aux` the function returns (scalar, anything) and so does the result. Gradients have the
@@ -129,7 +154,9 @@ def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] 
 def _check_scalar(value: Any) -> None:
     if not isinstance(value, Tensor) or value.shape != () or value.dtype.kind != "f":
         got = f"shape {value.shape}, dtype {value.dtype.name}" if isinstance(value, Tensor) else type(value).__name__
-        raise GradError(f"grad: the function's value is not a real scalar: received {got}; reduce it, for example with nf.mean.")
+        raise GradError(
+            f"grad: the function's value is not a real scalar: received {got}; reduce it, for example with nf.mean."
+        )
 
 
 def grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
@@ -146,12 +173,13 @@ def vjp(function: Callable[..., Any], *args: Tensor) -> tuple[Any, Callable[...,
     variables = _independent(list(args))
     with tape:
         value = function(*variables)
-    outputs, _ = flatten_tree(value)
+        outputs, _ = flatten_tree(value)
+        steps = _steps(outputs, variables)
 
     def pull(*cotangents: Tensor) -> tuple[Tensor, ...]:
         given, _ = flatten_tree(cotangents if len(cotangents) > 1 else cotangents[0])
         with tape:
-            return tuple(gradients(outputs, given, variables, "vjp"))
+            return tuple(_backward(steps, outputs, given, variables, "vjp"))
 
     return value, pull
 

@@ -47,10 +47,12 @@ class _Recording:
     changed    numbers of the state tensors that the function replaces
     """
 
-    def __init__(self, graph: Graph, captured: list[Node], structure: Any, fixed: list[Any], changed: list[int], names: list[Any]) -> None:
+    def __init__(
+        self, graph: Graph, captured: list[Node], structure: Any, fixed: list[Any], changed: list[int], names: list[Any]
+    ) -> None:
         self.graph, self.captured, self.structure = graph, captured, structure
         self.fixed, self.changed, self.names = fixed, changed, names
-        self.ready: "dict[Any, tuple[Built, Session]]" = {}
+        self.ready: dict[Any, tuple[Built, Session]] = {}
 
 
 def jit(function: Callable[..., Any] | None = None, *, state: Any = None) -> Any:
@@ -137,7 +139,9 @@ class Jit:
         return _recorded(result, [x for x in stand_ins if isinstance(x, Tensor)], held, after)
 
 
-def _recorded(result: Any, inputs: list[Tensor], held: list[dict[str, Tensor]], after: list[dict[str, Tensor]]) -> _Recording:
+def _recorded(
+    result: Any, inputs: list[Tensor], held: list[dict[str, Tensor]], after: list[dict[str, Tensor]]
+) -> _Recording:
     outputs, structure = flatten_tree(result)
     fixed = [None if isinstance(x, Tensor) else x for x in outputs]
     roots = [x.node for x in outputs if isinstance(x, Tensor)]
@@ -159,12 +163,8 @@ def _recorded(result: Any, inputs: list[Tensor], held: list[dict[str, Tensor]], 
 
 
 def _replay(recording: _Recording, inputs: list[Tensor], state: list[Tensor], owners: list[Any]) -> Any:
-    for t in inputs:
-        if t.node.value is None:
-            evaluate(t.node)
-    for t in state:
-        if t.node.value is None:
-            evaluate(t.node)
+    _evaluate_all(inputs)
+    _evaluate_all(state)
     device = current_device()
     nodes = [t.node for t in inputs] + [t.node for t in state] + recording.captured
     if device.name == "reference":
@@ -181,6 +181,12 @@ def _replay(recording: _Recording, inputs: list[Tensor], state: list[Tensor], ow
         made = session.run("main", memories)
         values = [memories[n] if kind == "input" else made[n] for kind, n in built.results]
     return _deliver(recording, values, owners)
+
+
+def _evaluate_all(tensors: list[Tensor]) -> None:
+    for t in tensors:  # a name of its own: in the caller it would count as somebody who holds the last tensor
+        if t.node.value is None:
+            evaluate(t.node)
 
 
 def _separate(state: list[Tensor], device: "Device") -> None:
@@ -209,8 +215,10 @@ def _free_state(recording: _Recording, state: list[Tensor], first: int) -> froze
         if n < 0:
             continue
         node = state[n].node
-        # referrers of the memory: the node, `memories`, getrefcount's argument
-        if node.handles == 1 and sys.getrefcount(node.value) <= 3 and sys.getrefcount(state[n]) <= 3:
+        # of the memory: the node, `memories`, getrefcount's argument; of the tensor: its owner, `state`, the argument; of the node:
+        # the tensor, `nodes`, `node`, the argument. Another one is an expression that is pending still, and means the old value
+        counts = sys.getrefcount(node.value), sys.getrefcount(state[n]), sys.getrefcount(state[n].node)
+        if node.handles == 1 and all(count <= most for count, most in zip(counts, (3, 3, 4), strict=True)):
             free.append(first + n)
     return frozenset(free)
 

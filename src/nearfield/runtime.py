@@ -23,7 +23,19 @@ from .trace import ordered, trace
 if TYPE_CHECKING:
     from .compiler.build import Built, Target
 
-__all__ = ["compiled", "current_device", "devices", "evaluate", "forget_programs", "init", "memory_stats", "synchronize", "target_of", "to_device", "use"]
+__all__ = [
+    "compiled",
+    "current_device",
+    "devices",
+    "evaluate",
+    "forget_programs",
+    "init",
+    "memory_stats",
+    "synchronize",
+    "target_of",
+    "to_device",
+    "use",
+]
 
 HOST = (bytes, bytearray, memoryview)
 MOST_PROGRAMS = 256
@@ -60,7 +72,9 @@ class use:  # noqa: N801 - reads as a verb: nf.use("wasm"), with nf.use("wasm"):
     def __enter__(self) -> Any:
         return _state.device
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         _state.device = self._before
 
     def __repr__(self) -> str:
@@ -250,8 +264,8 @@ def _givable(roots: list[Node], feeds: list[Node]) -> frozenset[int]:
     found = []
     for at in range(len(feeds)):
         node = feeds[at]
-        # referrers: the argument slots, `feeds`, `order`, the name `node`, getrefcount's argument
-        if node.handles == 0 and sys.getrefcount(node) <= slots[id(node)] + 4 and sys.getrefcount(node.value) <= 2:
+        # referrers: the argument slots, `feeds`, `order`, the name `node`, getrefcount's argument (not a name: Python 3.14 only lends these)
+        if node.handles == 0 and sys.getrefcount(feeds[at]) <= slots[id(node)] + 4 and sys.getrefcount(node.value) <= 2:
             found.append(at)
     return frozenset(found)
 
@@ -272,7 +286,9 @@ async def _read_async(node: Node) -> Any:
 def _check_dtype(who: str, dtype: DType) -> None:
     device = current_device()
     if dtype.name not in device.dtypes:
-        raise DTypeError(f"{who}: device {device.name} has no {dtype.name}; use float32 or int32, or another device: nf.use('wasm').")
+        raise DTypeError(
+            f"{who}: device {device.name} has no {dtype.name}; use float32 or int32, or another device: nf.use('wasm')."
+        )
 
 
 @method

@@ -117,6 +117,36 @@ def test_references_alone_free_memory(action: str, python: Pyodide) -> None:
     assert after == before
 
 
+def test_what_somebody_holds_keeps_its_value(python: Pyodide) -> None:
+    """Updates in place count references, and each version of Python counts them in its own way."""
+    code = """
+        class Counter(nn.Module):
+            buffers = ("total",)
+
+            def __init__(self):
+                self.total = nf.zeros((2,))
+
+            def __call__(self, x):
+                self.total = self.total + x
+                return self.total * 2.0
+
+        counter = Counter()
+        step = nf.jit(lambda x: counter(x))
+        x = nf.asarray([1.0, 2.0])
+        results = [step(x)]
+        held, pending = counter.total, counter.total * 10.0
+        results += [step(x), step(x)]
+        seen = [held.tolist(), pending.tolist(), x.tolist(), *(y.tolist() for y in results), counter.total.tolist()]
+        del held, pending
+        before = counter.total.node.value.key
+        step(x)
+        seen, counter.total.node.value.key == before
+    """
+    seen, in_place = python.run(code)
+    assert seen == [[1, 2], [10, 20], [1, 2], [2, 4], [4, 8], [6, 12], [3, 6]]
+    assert in_place
+
+
 def test_what_is_too_large_harms_nothing_else(python: Pyodide) -> None:
     """An expression that the device cannot hold fails when it is asked for; others do not notice."""
     code = """
