@@ -79,7 +79,14 @@ def mlp() -> tuple[Callable[[], Any], float, str]:
 
 
 def cnn() -> tuple[Callable[[], Any], float, str]:
-    layers = [nn.Conv2d(1, 16, 3, padding=1), nn.relu, nn.MaxPool(2), nn.Conv2d(16, 32, 3, padding=1), nn.relu, nn.MaxPool(2)]
+    layers = [
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.relu,
+        nn.MaxPool(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.relu,
+        nn.MaxPool(2),
+    ]
     return training(nn.Sequential(*layers, nn.Flatten(), nn.Linear(1568, 10)), array(64, 28, 28, 1), 10)
 
 
@@ -129,7 +136,14 @@ def measure(make: Callable[[], tuple[Callable[[], Any], float, str]], rounds: in
     median = statistics.median(times)
     spread = (times[int(0.9 * (len(times) - 1))] - times[int(0.1 * (len(times) - 1))]) / median
     rate = amount / median / (1e9 if unit != "steps/s" else 1.0)
-    return {"ms": median * 1e3, "spread": spread, "rate": rate, "unit": unit, "first_ms": first * 1e3, "host_us": statistics.median(host) * 1e6}
+    return {
+        "ms": median * 1e3,
+        "spread": spread,
+        "rate": rate,
+        "unit": unit,
+        "first_ms": first * 1e3,
+        "host_us": statistics.median(host) * 1e6,
+    }
 
 
 def main() -> None:
@@ -139,7 +153,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", default="")
     options = parser.parse_args()
-    results: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
+    results: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+    }
     for name in options.devices or ["wasm", "webgpu"]:
         with nf.use(name) as device:
             hardware = getattr(device, "is_hardware", False)

@@ -71,7 +71,9 @@ def memory_in_use() -> dict[str, tuple[int, int]]:
 def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Device memory in use after a test is what it was before; `@pytest.mark.leaks_ok(reason)` allows more."""
     nf = sys.modules.get("nearfield")
-    if nf is not None and nf.tensor.PENDING:  # tensors of test modules: evaluated now, on the host, and not in some test
+    if (
+        nf is not None and nf.tensor.PENDING
+    ):  # tensors of test modules: evaluated now, on the host, and not in some test
         with nf.use("reference"):
             nf.synchronize()
     before = memory_in_use()
@@ -87,7 +89,9 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         runtime.forget_programs()
         gc.collect()
     after = memory_in_use()
-    assert all(a <= b for n in after for a, b in zip(after[n], before.get(n, (0, 0)), strict=True)), f"(bytes, buffers) in use before the test: {before}; after: {after}"
+    assert all(a <= b for n in after for a, b in zip(after[n], before.get(n, (0, 0)), strict=True)), (
+        f"(bytes, buffers) in use before the test: {before}; after: {after}"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -248,7 +248,10 @@ def test_public_names_are_documented() -> None:
 
 def python(code: str) -> str:
     """What a fresh interpreter prints for `code`, with this tree's nearfield."""
-    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "pycache")}
+    environment = os.environ | {
+        "PYTHONPATH": str(PACKAGE.parent),
+        "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "pycache"),
+    }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once, not at each import
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

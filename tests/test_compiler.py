@@ -27,7 +27,9 @@ def draw(rng: random.Random, inputs: list[Tensor], length: int) -> list[Tensor]:
 
 
 def step(rng: random.Random, x: Tensor, pool: list[Tensor]) -> Tensor:
-    kind = rng.choice(["unary", "binary", "reduce", "norm", "permute", "reshape", "slice", "pad", "matmul", "take", "concat"])
+    kind = rng.choice(
+        ["unary", "binary", "reduce", "norm", "permute", "reshape", "slice", "pad", "matmul", "take", "concat"]
+    )
     if kind == "unary":
         return getattr(nf, rng.choice(UNARY))(x)
     if kind == "binary":

@@ -77,7 +77,11 @@ def test_every_program_gives_the_same(tmp_path: Path) -> None:
 
 def test_half_precision_halves_the_weights(on: str, tmp_path: Path) -> None:
     """In the file and in the device's memory, and the answers stay close."""
-    net = nn.Sequential(nn.Linear(64, 256, generator=nf.random.Generator(1)), nf.tanh, nn.Linear(256, 64, generator=nf.random.Generator(2)))
+    net = nn.Sequential(
+        nn.Linear(64, 256, generator=nf.random.Generator(1)),
+        nf.tanh,
+        nn.Linear(256, 64, generator=nf.random.Generator(2)),
+    )
     x = np.random.default_rng(1).normal(size=(4, 64)).astype("float32")
     sizes, held, results = [], [], []
     for dtype in (None, "float16"):
@@ -193,10 +197,16 @@ class Counter(nn.Module):
 
 
 REFUSED: dict[str, tuple[type[Exception], Callable[[Path], Any]]] = {
-    "targets is ('metal',); accepted are": (DTypeError, lambda p: nf.export(linear(), p, inputs={"x": Spec((1, 3))}, targets=("metal",))),
+    "targets is ('metal',); accepted are": (
+        DTypeError,
+        lambda p: nf.export(linear(), p, inputs={"x": Spec((1, 3))}, targets=("metal",)),
+    ),
     "changes its 'count'": (TraceError, lambda p: nf.export(Counter(), p, inputs={"x": Spec((1,))})),
     "the model returns a float": (DTypeError, lambda p: nf.export(lambda x: 1.0, p, inputs={"x": Spec((1,))})),
-    "accepted are 1 names": (ShapeError, lambda p: nf.export(linear(), p, inputs={"x": Spec((1, 3))}, outputs=["a", "b"])),
+    "accepted are 1 names": (
+        ShapeError,
+        lambda p: nf.export(linear(), p, inputs={"x": Spec((1, 3))}, outputs=["a", "b"]),
+    ),
     "is the same as an input": (ShapeError, lambda p: nf.export(lambda x: x, p, inputs={"x": Spec((1,))})),
 }
 

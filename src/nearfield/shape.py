@@ -39,7 +39,9 @@ def axis_of(who: str, axis: int, rank: int) -> int:
     errors   AxisError if it is not in -rank … rank - 1
     """
     if not -rank <= axis < rank:
-        raise AxisError(f"{who}: axis {axis} is out of range for an array of rank {rank}; accepted are {-rank} … {rank - 1}.")
+        raise AxisError(
+            f"{who}: axis {axis} is out of range for an array of rank {rank}; accepted are {-rank} … {rank - 1}."
+        )
     return axis % rank
 
 
@@ -58,7 +60,7 @@ def axes_of(who: str, axis: int | Sequence[int] | None, rank: int) -> Shape:
 
 @lru_cache(maxsize=256)
 def _parse(signature: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    left = signature.split("->")[0]
+    left = signature.split("->", maxsplit=1)[0]
     parts = (part.split(":") for part in left.split(","))
     return tuple((name.strip(), tuple(axes.split())) for name, axes in parts)
 
@@ -83,6 +85,8 @@ def check(signature: str, who: str, **shapes: Shape) -> dict[str, int]:
                 sizes.setdefault(axis, int(axis))
                 origin.setdefault(axis, "the signature")
             if sizes.setdefault(axis, size) != size:
-                raise ShapeError(f"{who}: axis '{axis}' is {size} in {here} but {sizes[axis]} in {origin[axis]}; they must be equal.")
+                raise ShapeError(
+                    f"{who}: axis '{axis}' is {size} in {here} but {sizes[axis]} in {origin[axis]}; they must be equal."
+                )
             origin.setdefault(axis, here)
     return sizes

@@ -25,7 +25,13 @@ class Node:
     __slots__ = ("__weakref__", "args", "attrs", "dtype", "handles", "op", "shape", "value")
 
     def __init__(
-        self, op: Op | None, args: "tuple[Node, ...]", attrs: dict[str, Any], shape: tuple[int, ...], dtype: DType, value: Any = None
+        self,
+        op: Op | None,
+        args: "tuple[Node, ...]",
+        attrs: dict[str, Any],
+        shape: tuple[int, ...],
+        dtype: DType,
+        value: Any = None,
     ) -> None:
         self.op, self.args, self.attrs, self.shape, self.dtype, self.value = op, args, attrs, shape, dtype, value
         self.handles = 0
@@ -116,12 +122,12 @@ class Tensor:
         return self.node.size * self.node.dtype.itemsize
 
     @property
-    def T(self) -> "Tensor":  # noqa: N802
+    def T(self) -> "Tensor":
         """The matrix with rows and columns exchanged."""
         return call("matrix_transpose", self)
 
     @property
-    def mT(self) -> "Tensor":  # noqa: N802
+    def mT(self) -> "Tensor":
         """The last two axes exchanged."""
         return call("matrix_transpose", self)
 
@@ -162,7 +168,11 @@ class Tensor:
 
         values: list[Any] = list(struct.unpack_from(f"<{self.size}{self.dtype.code}", data))
         for n in reversed(self.shape[1:]):
-            values = [values[i : i + n] for i in range(0, len(values), n)] if n else [[] for _ in range(_count(self.shape, n))]
+            values = (
+                [values[i : i + n] for i in range(0, len(values), n)]
+                if n
+                else [[] for _ in range(_count(self.shape, n))]
+            )
         if self.size == 0:
             return _empty(self.shape)
         return values if self.shape else values[0]
@@ -173,7 +183,9 @@ class Tensor:
         errors   ShapeError if there is not exactly one
         """
         if self.size != 1:
-            raise ShapeError(f"item: the array has shape {self.shape}, {self.size} elements; accepted is one. Index it first.")
+            raise ShapeError(
+                f"item: the array has shape {self.shape}, {self.size} elements; accepted is one. Index it first."
+            )
         return call("reshape", self, ()).tolist() if self.shape else self.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -323,7 +335,14 @@ OPERATORS = {
     "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
     "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
 }  # fmt: skip
-COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+COMPARISONS = {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+}
 UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
 METHODS = ("reshape", "astype", "sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin", "std", "var", "squeeze",
            "permute_dims", "flatten")  # fmt: skip

@@ -66,6 +66,8 @@ def trace(roots: list[Node], placeholders: list[Node] | None = None) -> tuple[Gr
         elif node.op.name in TRANSPARENT:
             number[id(node)] = number[id(node.args[0])]
         else:
-            line = Line(node.op.name, tuple(number[id(a)] for a in node.args), tuple(node.attrs.items()), node.shape, node.dtype)
+            line = Line(
+                node.op.name, tuple(number[id(a)] for a in node.args), tuple(node.attrs.items()), node.shape, node.dtype
+            )
             number[id(node)] = place(line, line)
     return Graph(tuple(lines), tuple(number[id(r)] for r in roots)), feeds

@@ -94,7 +94,9 @@ def _results(graph: Graph) -> tuple[tuple[str, int], ...]:
     return tuple(("input", inputs[n]) if n in inputs else ("output", outputs[n]) for n in graph.outputs)
 
 
-def _buffers(graph: Graph, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]) -> tuple[list[Buffer], dict[int, int]]:
+def _buffers(
+    graph: Graph, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]
+) -> tuple[list[Buffer], dict[int, int]]:
     """Buffers in the order inputs, outputs, scratch; and the number of each line's."""
     buffers: list[Buffer] = []
     number: dict[int, int] = {}
@@ -120,7 +122,9 @@ def _buffers(graph: Graph, planned: Plan, weights: dict[int, str], names: dict[s
     return buffers, number
 
 
-def _assemble(graph: Graph, target: Target, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]) -> Program:
+def _assemble(
+    graph: Graph, target: Target, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]
+) -> Program:
     buffers, number = _buffers(graph, planned, weights, names)
     unique: dict[Kernel, int] = {}
     calls = []
@@ -135,14 +139,31 @@ def _assemble(graph: Graph, target: Target, planned: Plan, weights: dict[int, st
     return spell(kernels, calls, tuple(buffers), entry, planned.arena, target)
 
 
-def _webgpu(kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], buffers: tuple[Buffer, ...], entry: Entry, arena: int, target: Target) -> Program:
+def _webgpu(
+    kernels: list[Kernel],
+    calls: list[tuple[int, tuple[int, ...]]],
+    buffers: tuple[Buffer, ...],
+    entry: Entry,
+    arena: int,
+    target: Target,
+) -> Program:
     spelled = [spell_kernel(kernel) for kernel in kernels]
-    compiled = tuple(Compiled(f"{k.name}_{n}", text, len(k.arguments)) for n, (k, (text, _)) in enumerate(zip(kernels, spelled, strict=True)))
+    compiled = tuple(
+        Compiled(f"{k.name}_{n}", text, len(k.arguments))
+        for n, (k, (text, _)) in enumerate(zip(kernels, spelled, strict=True))
+    )
     steps = tuple(Step(at, args, spelled[at][1], cost(kernels[at])) for at, args in calls)
     return Program("webgpu", (), buffers, compiled, steps, (entry,), arena)
 
 
-def _wasm(kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], buffers: tuple[Buffer, ...], entry: Entry, arena: int, target: Target) -> Program:
+def _wasm(
+    kernels: list[Kernel],
+    calls: list[tuple[int, tuple[int, ...]]],
+    buffers: tuple[Buffer, ...],
+    entry: Entry,
+    arena: int,
+    target: Target,
+) -> Program:
     from .wasm_module import assemble
 
     relaxed = "relaxed-simd" in target.features

@@ -20,8 +20,7 @@ BIJECTIVE = {"reshape", "permute"}
 CHEAP = 3  # operations worth repeating rather than storing
 DEEP = 48  # operations inlined one below the other
 CHEAP_OPS = frozenset(
-    "add subtract multiply maximum minimum negative abs square less less_equal greater greater_equal equal not_equal where cast "
-    "logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert sign isnan".split()
+    ["add", "subtract", "multiply", "maximum", "minimum", "negative", "abs", "square", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "where", "cast", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "sign", "isnan"]
 )
 
 
@@ -68,7 +67,13 @@ class _Fuser:
         weight: list[int] = []
         for i, line in enumerate(self.lines):
             below = sum(weight[a] for a in line.args if not self.heavy(a))
-            own = 0 if self.family(i) in ("movement", "source", "input") or line.op == "cast" else 1 if line.op in CHEAP_OPS else 8
+            own = (
+                0
+                if self.family(i) in ("movement", "source", "input") or line.op == "cast"
+                else 1
+                if line.op in CHEAP_OPS
+                else 8
+            )
             weight.append(min(below + own, 10**6))
         return weight
 
@@ -104,10 +109,16 @@ class _Fuser:
             return False
         for user in self.users[i]:
             line = self.lines[user]
-            if line.op == "expand" and line.shape == shape and self.lines[i].shape == tuple(1 if a in axes else n for a, n in enumerate(shape)):
+            if (
+                line.op == "expand"
+                and line.shape == shape
+                and self.lines[i].shape == tuple(1 if a in axes else n for a, n in enumerate(shape))
+            ):
                 if user in self.stored or not self.covers_rows(user, axes, shape):
                     return False
-            elif (self.family(user) == "elementwise" or line.op == "reshape") and prod(line.shape) == prod(self.lines[i].shape):
+            elif (self.family(user) == "elementwise" or line.op == "reshape") and prod(line.shape) == prod(
+                self.lines[i].shape
+            ):
                 if user in self.stored or not self.row_uses(user, axes, shape):
                     return False
             else:
@@ -177,7 +188,7 @@ class _Fuser:
     def moves(self, user: int) -> bool:
         """Whether this user asks for elements at other places than the rest of its kernel does."""
         line = self.lines[user]
-        return self.family(user) == "movement" and line.op not in ("expand", "reshape") or line.op in SPREADING
+        return (self.family(user) == "movement" and line.op not in ("expand", "reshape")) or line.op in SPREADING
 
     def folds_row(self, i: int, axes: tuple[int, ...]) -> bool:
         """Whether line i is elementwise work on results of folding these axes."""
@@ -302,7 +313,11 @@ def fuse(graph: Graph, bindings: int) -> Fusion:
     """What to store and what to inline, for kernels of at most `bindings` arguments."""
     fuser = _Fuser(graph, bindings)
     fusion = fuser.run()
-    reads_only = {r for r in fusion.stored if fuser.family(r) == "elementwise" and r not in fusion.path and not _has_rows(fuser, r)}
+    reads_only = {
+        r
+        for r in fusion.stored
+        if fuser.family(r) == "elementwise" and r not in fusion.path and not _has_rows(fuser, r)
+    }
     fusion.groups = _Grouper(graph, fusion, reads_only, bindings).run()
     return fusion
 

@@ -55,7 +55,9 @@ class _Planner:
     def run(self) -> Plan:
         for at in range(len(self.plan.steps)):
             step = self.plan.steps[at]
-            for line in [step.lines[store.argument] for store in step.kernel.stores]:  # taking over numbers the arguments anew
+            for line in [
+                step.lines[store.argument] for store in step.kernel.stores
+            ]:  # taking over numbers the arguments anew
                 self.take_over(at, line)
         self.place()
         return self.plan
@@ -124,7 +126,9 @@ def _merge(lowered: Lowered, old: int, new: int) -> Lowered:
     kernel = lowered.kernel
     number = {n: n - (n > new) for n in range(len(kernel.arguments))}
     number[new] = number[old]
-    stores = tuple(Store(number[s.argument], _renumber(s.index, number), _renumber(s.value, number)) for s in kernel.stores)
+    stores = tuple(
+        Store(number[s.argument], _renumber(s.index, number), _renumber(s.value, number)) for s in kernel.stores
+    )
     dtypes = tuple(t for n, t in enumerate(kernel.arguments) if n != new)
     lines = [x for n, x in enumerate(lowered.lines) if n != new]
     lines[number[new]] = lowered.lines[new]

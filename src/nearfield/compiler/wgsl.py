@@ -132,7 +132,9 @@ class Scope:
             return self.load(node)
         if node.op == "linear":
             constant, *factors = node.value
-            terms = [self.value(a) if c == 1 else f"{self.value(a)} * {c}" for c, a in zip(factors, node.args, strict=True)]
+            terms = [
+                self.value(a) if c == 1 else f"{self.value(a)} * {c}" for c, a in zip(factors, node.args, strict=True)
+            ]
             return " + ".join([*terms, str(constant)] if constant else terms).replace("+ -", "- ")
         args = [self.operand(node, a) for a in node.args]
         first, result = TYPES[node.args[0].type], TYPES[node.type]
@@ -226,7 +228,11 @@ class Writer:
             name, extent = block.names[v], v.value[1]
             outer = block.parent
             assert outer is not None
-            outer.lines += [f"for (var {name} = 0; {name} < {extent}; {name}++) {{", *("  " + x for x in block.lines), "}"]
+            outer.lines += [
+                f"for (var {name} = 0; {name} < {extent}; {name}++) {{",
+                *("  " + x for x in block.lines),
+                "}",
+            ]
         return total
 
     def identity(self, kind: str, type: str, *, empty: bool = False) -> str:
@@ -235,7 +241,9 @@ class Writer:
 
         number: float = {"sum": 0, "prod": 1}.get(kind, 0)
         if kind in ("min", "max"):
-            low, high = {"float32": (-math.inf, math.inf), "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1)}[type]
+            low, high = {"float32": (-math.inf, math.inf), "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1)}[
+                type
+            ]
             number = high if kind == "min" else low
         if empty:
             return self.hidden(const(number, type))  # so that 0 × NaN is NaN after a sum over nothing, too
@@ -252,5 +260,6 @@ class Writer:
         """Declarations before `main`."""
         lines = [self.functions[name] for name in FUNCTIONS if name in self.functions]
         return lines + [
-            f"@group(0) @binding({n}) var<storage, read_write> b{n}: array<{element_type(t)}>;" for n, t in enumerate(self.dtypes)
+            f"@group(0) @binding({n}) var<storage, read_write> b{n}: array<{element_type(t)}>;"
+            for n, t in enumerate(self.dtypes)
         ]

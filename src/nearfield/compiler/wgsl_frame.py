@@ -187,5 +187,3 @@ def _rows(kernel: Kernel, count: int) -> tuple[str, tuple[int, int, int]]:
         "}",
     ]
     return "\n".join(lines) + "\n", _grid(rows)
-
-

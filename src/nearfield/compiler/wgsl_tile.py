@@ -59,7 +59,11 @@ class _Tile:
         lines = []
         for n in range(count):
             flat = f"(lid + {n * self.threads * self.threads})"
-            place, step = (f"{flat} / {DEEP}", f"{flat} % {DEEP}") if along else (f"{flat} % {self.span}", f"{flat} / {self.span}")
+            place, step = (
+                (f"{flat} / {DEEP}", f"{flat} % {DEEP}")
+                if along
+                else (f"{flat} % {self.span}", f"{flat} / {self.span}")
+            )
             lines.append(f"{shared}[({step}) * {self.span} + {place}] = {name}(batch, {first} + {place}, k + {step});")
         return lines
 
@@ -79,7 +83,10 @@ class _Tile:
             for j in range(self.side):
                 scope = Scope(self.writer, frozenset(self.kernel.axes))
                 row, column = self.writer.name(), self.writer.name()
-                scope.lines += [f"let {row} = row + y * {self.side} + {i};", f"let {column} = column + x * {self.side} + {j};"]
+                scope.lines += [
+                    f"let {row} = row + y * {self.side} + {i};",
+                    f"let {column} = column + x * {self.side} + {j};",
+                ]
                 head = list(scope.lines)
                 scope.lines.clear()
                 self.unpack(scope, c.batch, "batch")
@@ -137,4 +144,3 @@ def spell_tile(kernel: Kernel) -> tuple[str, tuple[int, int, int]] | None:
     if rows < 8 or columns < 8 or length < 8 or batch > 65535 or max(rows, columns) > 65535 * 32:
         return None
     return _Tile(kernel, c).text()
-

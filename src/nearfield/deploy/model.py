@@ -88,7 +88,7 @@ class Model:
             if row.target == device.name and set(row.features) <= device.features:
                 session = device.load(program)
                 wanted = {b.name for b in program.buffers if b.kind == "weight"}
-                session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})  # noqa: SLF001
+                session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})
                 return session
         targets = dict.fromkeys(row.target for row in self._programs)
         raise DeviceError(f"{self.path}: has no Program for device {device.name}; accepted are {', '.join(targets)}. Choose one with nf.use.")

@@ -157,7 +157,7 @@ def negative(x: K) -> K:
 
 
 @elementwise(ref=lambda x: np.abs(x), grad=lambda g, x, y: (g * call("sign", x),))
-def abs(x: K) -> K:  # noqa: A001
+def abs(x: K) -> K:
     """|x|; the most negative integer stays."""
     return x if x.type.startswith("u") else k.absolute(x)
 
@@ -183,7 +183,9 @@ def square(x: K) -> K:
     return x * x
 
 
-@elementwise(ref=lambda x: np.sqrt(x), kinds="f", result="float", grad=lambda g, x, y: (g * 0.5 / y,), samples=("positive",))
+@elementwise(
+    ref=lambda x: np.sqrt(x), kinds="f", result="float", grad=lambda g, x, y: (g * 0.5 / y,), samples=("positive",)
+)
 def sqrt(x: K) -> K:
     """√x; NaN below 0."""
     return k.sqrt(x)
@@ -202,7 +204,7 @@ def _rounding(name: str, doc: str, reference: str = "") -> Any:
 floor = _rounding("floor", "The largest whole number not above x.")
 ceil = _rounding("ceil", "The smallest whole number not below x.")
 trunc = _rounding("trunc", "x without its fraction.")
-round = _rounding("round", "The nearest whole number; halves go to the even one.", "rint")  # noqa: A001
+round = _rounding("round", "The nearest whole number; halves go to the even one.", "rint")
 
 
 def _comparison(name: str, make: Any, doc: str, kinds: str = "iuf") -> Any:
@@ -222,7 +224,9 @@ less_equal = _comparison("less_equal", lambda x, y: k.less_equal(x, y), "Whether
 greater = _comparison("greater", lambda x, y: k.less(y, x), "Whether x > y; false with NaN.")
 greater_equal = _comparison("greater_equal", lambda x, y: k.less_equal(y, x), "Whether x ≥ y; false with NaN.")
 equal = _comparison("equal", _same, "Whether x = y; false with NaN.", "biuf")
-not_equal = _comparison("not_equal", lambda x, y: x ^ y if x.type == "bool" else k.not_equal(x, y), "Whether x ≠ y; true with NaN.", "biuf")
+not_equal = _comparison(
+    "not_equal", lambda x, y: x ^ y if x.type == "bool" else k.not_equal(x, y), "Whether x ≠ y; true with NaN.", "biuf"
+)
 logical_and = _comparison("logical_and", lambda x, y: x & y, "Whether both are true.", "b")
 logical_or = _comparison("logical_or", lambda x, y: x | y, "Whether either is true.", "b")
 logical_xor = _comparison("logical_xor", lambda x, y: x ^ y, "Whether exactly one is true.", "b")
@@ -270,7 +274,9 @@ def signbit(x: K) -> K:
     return k.less(word, _zero(word))
 
 
-@elementwise(ref=lambda x, y: np.copysign(x, y), kinds="f", grad=lambda g, x, y, z: (g * call("sign", x) * call("sign", z), None))
+@elementwise(
+    ref=lambda x, y: np.copysign(x, y), kinds="f", grad=lambda g, x, y, z: (g * call("sign", x) * call("sign", z), None)
+)
 def copysign(x: K, y: K) -> K:
     """The magnitude of x with the sign of y."""
     return _copysign(x, y)

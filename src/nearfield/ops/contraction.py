@@ -76,7 +76,9 @@ def _conv_infer(shapes: Any, dtypes: Any, a: Any) -> Any:
     x, w = shapes
     require("conv", dtypes[0], "iuf")
     r = len(x) - 3
-    out = tuple(_conv_size(x[1 + d], w[d], a["stride"][d], a["pad"][d], a["dilation"][d], a["spread"][d]) for d in range(r))
+    out = tuple(
+        _conv_size(x[1 + d], w[d], a["stride"][d], a["pad"][d], a["dilation"][d], a["spread"][d]) for d in range(r)
+    )
     return (x[0], *out, x[-2], w[-1]), dtypes[0]
 
 
@@ -110,7 +112,9 @@ def _conv_ref(x: Any, w: Any, *, dtype: DType, stride: Any, pad: Any, dilation: 
     image = np.zeros((x.shape[0], *space, *x.shape[-2:]), wide[0].dtype)
     image[(slice(None), *(slice(None, None, s) for s in spread))] = wide[0]
     image = np.pad(image, ((0, 0), *((max(a, 0), max(b, 0)) for a, b in pad), (0, 0), (0, 0)))
-    image = image[(slice(None), *(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(pad, image.shape[1:-2], strict=True)))]
+    image = image[
+        (slice(None), *(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(pad, image.shape[1:-2], strict=True)))
+    ]
     reach = tuple((m - 1) * d + 1 for m, d in zip(w.shape, dilation, strict=False))
     views = np.lib.stride_tricks.sliding_window_view(image, reach, axis=tuple(range(1, 1 + rank)))
     views = views[(slice(None), *(slice(None, None, s) for s in stride))]
@@ -132,13 +136,18 @@ def _conv_grad(g: Any, x: Any, w: Any, y: Any, stride: Any, pad: Any, dilation: 
     turned = apply("permute", turned, axes=(*axes, rank, rank + 2, rank + 1))
     reach = [(w.shape[d] - 1) * dilation[d] for d in axes]
     low = [reach[d] - pad[d][0] for d in axes]
-    high = [(x.shape[1 + d] - 1) * spread[d] + 1 + reach[d] - low[d] - ((g.shape[1 + d] - 1) * stride[d] + 1) for d in axes]
-    dx = apply("conv", g, turned, stride=spread, pad=tuple(zip(low, high, strict=True)), dilation=dilation, spread=stride)
+    high = [
+        (x.shape[1 + d] - 1) * spread[d] + 1 + reach[d] - low[d] - ((g.shape[1 + d] - 1) * stride[d] + 1) for d in axes
+    ]
+    dx = apply(
+        "conv", g, turned, stride=spread, pad=tuple(zip(low, high, strict=True)), dilation=dilation, spread=stride
+    )
     # x as [ci, *space, group, n], g as [*out, group, n, co]
     flat_x = apply("permute", x, axes=(rank + 2, *range(1, rank + 1), rank + 1, 0))
     flat_g = apply("permute", g, axes=(*range(1, rank + 1), rank + 1, 0, rank + 2))
     right = [
-        (w.shape[d] - 1) * dilation[d] + (g.shape[1 + d] - 1) * stride[d] - pad[d][0] - (x.shape[1 + d] - 1) * spread[d] for d in axes
+        (w.shape[d] - 1) * dilation[d] + (g.shape[1 + d] - 1) * stride[d] - pad[d][0] - (x.shape[1 + d] - 1) * spread[d]
+        for d in axes
     ]
     around = tuple((pad[d][0], right[d]) for d in axes)
     dw = apply("conv", flat_x, flat_g, stride=dilation, pad=around, dilation=stride, spread=spread)

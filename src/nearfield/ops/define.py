@@ -37,7 +37,17 @@ def require(who: str, dtype: DType, kinds: str) -> None:
 
 
 def record(
-    name: str, family: str, n_in: int, infer: Any, element: Any, ref: Any, grad: Any, doc: str, samples: Any = (), tol: float = 1e-6, **notes: Any
+    name: str,
+    family: str,
+    n_in: int,
+    infer: Any,
+    element: Any,
+    ref: Any,
+    grad: Any,
+    doc: str,
+    samples: Any = (),
+    tol: float = 1e-6,
+    **notes: Any,
 ) -> Op:
     """Make an Op and register it under its name."""
     if name in REGISTRY:
@@ -113,7 +123,21 @@ def elementwise(
             require(title, dtypes[-1], kinds)
             return shapes[0], BOOL if result == "bool" else dtypes[-1]
 
-        op = record(title, "elementwise", n_in, infer, _element(body), _widened(ref), grad, body.__doc__ or "", samples, tol, kinds=kinds, body=body, mixed=mixed)
+        op = record(
+            title,
+            "elementwise",
+            n_in,
+            infer,
+            _element(body),
+            _widened(ref),
+            grad,
+            body.__doc__ or "",
+            samples,
+            tol,
+            kinds=kinds,
+            body=body,
+            mixed=mixed,
+        )
 
         def function(*args: Any) -> Tensor:
             if len(args) != n_in:

@@ -176,7 +176,9 @@ record(
 
 def _windows_shape(s: Any, size: Any, stride: Any, dilation: Any) -> Any:
     lead = s[: len(s) - len(size)]
-    out = tuple((n - (m - 1) * d - 1) // h + 1 for n, m, h, d in zip(s[len(lead) :], size, stride, dilation, strict=True))
+    out = tuple(
+        (n - (m - 1) * d - 1) // h + 1 for n, m, h, d in zip(s[len(lead) :], size, stride, dilation, strict=True)
+    )
     return (*lead, *out, *size)
 
 

@@ -24,7 +24,14 @@ def reduced_index(index: list[K], source: Source, axes: tuple[int, ...]) -> tupl
 
 
 def reduction(
-    *, kind: str, ref: Callable[..., Any], grad: Callable[..., Any] | None = None, kinds: str = "iuf", result: str = "same", samples: Any = (), tol: float = 1e-5
+    *,
+    kind: str,
+    ref: Callable[..., Any],
+    grad: Callable[..., Any] | None = None,
+    kinds: str = "iuf",
+    result: str = "same",
+    samples: Any = (),
+    tol: float = 1e-5,
 ) -> Callable[[Callable[[K], K]], Op]:
     """A fold: `kind` is "sum", "prod", "min" or "max"; the decorated function prepares each element."""
 
@@ -46,7 +53,9 @@ def reduction(
             with np.errstate(all="ignore"):
                 return np.asarray(ref(wide, axes)).astype(dtype.name)
 
-        return record(name, "reduction", 1, infer, element, meaning, grad, body.__doc__ or "", samples, tol, kinds=kinds)
+        return record(
+            name, "reduction", 1, infer, element, meaning, grad, body.__doc__ or "", samples, tol, kinds=kinds
+        )
 
     return decorate
 
@@ -55,7 +64,11 @@ def _spread(g: Any, x: Any) -> Any:
     return call("broadcast_to", g, x.shape)
 
 
-@reduction(kind="sum", ref=lambda x, axes: np.sum(x, axes, keepdims=True, dtype=x.dtype), grad=lambda g, x, y, axes: (_spread(g, x),))
+@reduction(
+    kind="sum",
+    ref=lambda x, axes: np.sum(x, axes, keepdims=True, dtype=x.dtype),
+    grad=lambda g, x, y, axes: (_spread(g, x),),
+)
 def sum_(x: K) -> K:
     """The sum."""
     return x
