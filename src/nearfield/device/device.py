@@ -79,6 +79,22 @@ class Device(ABC):
     is_hardware: bool
     is_lost: bool = False
 
+    def __repr__(self) -> str:
+        return f"Device({self.name}: {self.description}{', lost' if self.is_lost else ''})"
+
+    def __str__(self) -> str:
+        """A table: what it is, what it stores, its limits, and the memory it holds now."""
+        rows = {
+            "device": f"{self.name}: {self.description}",
+            "hardware": "yes" if self.is_hardware else "no, software",
+            "dtypes": " ".join(sorted(self.dtypes)),
+            "features": " ".join(sorted(self.features)) or "none",
+            "memory": "lost" if self.is_lost else "  ".join(f"{k} {v:,}" for k, v in self.stats()._asdict().items()),
+            **{name: f"{value:,}" for name, value in sorted(self.limits.items())},
+        }
+        width = max(map(len, rows))
+        return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())
+
     @abstractmethod
     def alloc(self, nbytes: int) -> Memory:
         """A block of memory with any contents; DeviceError if there is no room."""
@@ -121,6 +137,10 @@ class Session(ABC):
 
     device: Device
     program: Program
+
+    def __repr__(self) -> str:
+        entries = ", ".join(entry.name for entry in self.program.entries)
+        return f"Session({entries}, {len(self.program.steps)} steps on {self.device.name})"
 
     @abstractmethod
     def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
