@@ -89,7 +89,7 @@ class Device(ABC):
             "hardware": "yes" if self.is_hardware else "no, software",
             "dtypes": " ".join(sorted(self.dtypes)),
             "features": " ".join(sorted(self.features)) or "none",
-            "memory": "lost" if self.is_lost else "  ".join(f"{k} {v:,}" for k, v in self.stats()._asdict().items()),
+            "in use": "lost" if self.is_lost else "  ".join(f"{k} {v:,}" for k, v in self.stats()._asdict().items()),
             **{name: f"{value:,}" for name, value in sorted(self.limits.items())},
         }
         width = max(map(len, rows))
