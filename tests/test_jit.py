@@ -148,3 +148,18 @@ def test_jit_and_plain_training_agree() -> None:
         return [run(nf.asarray(X / 12), nf.asarray(X[:, :1])).item() for _ in range(6)]
 
     np.testing.assert_allclose(losses(compiled=True), losses(compiled=False), rtol=1e-5)
+
+
+def test_random_numbers_differ_from_call_to_call() -> None:
+    """The default generator is state of a function that draws from it, however deep inside, and of no other."""
+    drop = nn.Dropout(0.5)
+    dropped, drawn = nf.jit(lambda x: drop(x)), nf.jit(lambda: nf.random.uniform(8))
+    nf.random.seed(0)
+    eager = [nf.random.uniform(8).tolist() for _ in range(3)]
+    nf.random.seed(0)
+    assert [drawn().tolist(), nf.random.uniform(8).tolist(), drawn().tolist()] == eager
+    assert dropped(nf.ones(64)).tolist() != dropped(nf.ones(64)).tolist()
+    plain = nf.jit(lambda x: x + 1)
+    plain(nf.ones(3))
+    assert [r.draws for f in (dropped, drawn, plain) for r in f.recordings.values()] == [True, True, False]
+    nf.random.seed(0)

@@ -1,4 +1,4 @@
-"""jit: a function traced once per signature, then replayed by one call into the device, with its state updated in place."""
+"""jit: a function traced once per signature, then replayed by one call into the device, its state updated in place."""
 
 import sys
 from collections import OrderedDict
@@ -12,6 +12,7 @@ from .functional.conversion import asarray
 from .grad import tape
 from .graph.graph import Graph
 from .graph.interpret import interpret
+from .random import default_generator
 from .runtime import compiled, current_device, evaluate, place
 from .tensor import Node, Tensor, leaf
 from .trace import trace
@@ -45,7 +46,10 @@ class _Recording:
 
     captured   Tensors of the function's surroundings that it read: their values are inputs
     changed    numbers of the state tensors that the function replaces
+    draws      whether nf.random's default generator is the last of the owners, found while tracing
     """
+
+    draws = False
 
     def __init__(
         self, graph: Graph, captured: list[Node], structure: Any, fixed: list[Any], changed: list[int], names: list[Any]
@@ -56,13 +60,13 @@ class _Recording:
 
 
 def jit(function: Callable[..., Any] | None = None, *, state: Any = None) -> Any:
-    """The function, compiled: later calls with arguments of the same shapes run one Program and no Python of the function.
+    """The function, compiled: later calls with arguments of the same shapes run one Program, and no Python of its own.
 
-    Tensors and arrays among the arguments (also in lists, tuples and dicts) are inputs; other arguments are constants, and a new value of one
-    traces again. Modules, optimisers and generators that the function uses are its state: their tensors are inputs, and what it
-    assigns to them is assigned after each call, in place on the device.
+    Tensors and arrays among the arguments (also in lists, tuples and dicts) are inputs; other arguments are constants,
+    and a new value of one traces again. Modules, optimisers and generators that the function uses are its state: their
+    tensors are inputs, and what it assigns to them is assigned after each call, in place on the device.
 
-    state    stateful objects that the function reaches in a way that cannot be seen from its arguments, closure and globals
+    state    stateful objects that the function reaches otherwise than by arguments, closure and globals that it names
     errors   TraceError if the function asks for a value (`if x > 0`, `x.item()`) that depends on its inputs
     """
     if function is None:
@@ -100,6 +104,9 @@ class Jit:
             self.recordings[key] = recording
             if len(self.recordings) > MOST_SIGNATURES:
                 self.recordings.popitem(last=False)
+        if recording.draws:
+            owners = [*owners, default_generator()]
+            state = [*state, *default_generator().state_tensors().values()]
         inputs = [x for x in leaves if isinstance(x, Tensor)]
         del leaves, args, options
         return _replay(recording, inputs, state, owners)
@@ -112,7 +119,7 @@ class Jit:
         return list({id(x): x for x in owners}.values())
 
     def _signature(self, leaves: list[Any], structure: Any, owners: list[Any], state: list[Tensor]) -> Any:
-        parts = []
+        parts: list[Any] = []
         for x in leaves:
             if isinstance(x, Tensor):
                 parts.append((x.node.shape, x.node.dtype.name))
@@ -123,6 +130,8 @@ class Jit:
         return structure, tuple(parts), held, modes, current_device().name
 
     def _record(self, leaves: list[Any], structure: Any, owners: list[Any]) -> _Recording:
+        hidden = all(owner is not default_generator() for owner in owners)
+        owners = [*owners, default_generator()] if hidden else owners
         before = [owner.state_tensors() for owner in owners]
         stand_ins = [_placeholder(x) if isinstance(x, Tensor) else x for x in leaves]
         held = [{name: _placeholder(t) for name, t in tensors.items()} for tensors in before]
@@ -136,7 +145,12 @@ class Jit:
         finally:
             for owner, tensors in zip(owners, before, strict=True):
                 owner.set_state_tensors(tensors)
-        return _recorded(result, [x for x in stand_ins if isinstance(x, Tensor)], held, after)
+        draws = hidden and any(after[-1][name].node is not t.node for name, t in held[-1].items())
+        if hidden and not draws:
+            held, after = held[:-1], after[:-1]
+        recording = _recorded(result, [x for x in stand_ins if isinstance(x, Tensor)], held, after)
+        recording.draws = draws
+        return recording
 
 
 def _recorded(
@@ -215,8 +229,8 @@ def _free_state(recording: _Recording, state: list[Tensor], first: int) -> froze
         if n < 0:
             continue
         node = state[n].node
-        # of the memory: the node, `memories`, getrefcount's argument; of the tensor: its owner, `state`, the argument; of the node:
-        # the tensor, `nodes`, `node`, the argument. Another one is an expression that is pending still, and means the old value
+        # of the memory: the node, `memories`, getrefcount's argument; of the tensor: its owner, `state`, the argument;
+        # of the node: the tensor, `nodes`, `node`, the argument. One more is a pending expression that needs the old value
         counts = sys.getrefcount(node.value), sys.getrefcount(state[n]), sys.getrefcount(state[n].node)
         if node.handles == 1 and all(count <= most for count, most in zip(counts, (3, 3, 4), strict=True)):
             free.append(first + n)
@@ -252,8 +266,8 @@ def _hashable(x: Any) -> Any:
         hash(x)
     except TypeError:
         raise TraceError(
-            f"jit: an argument of type {type(x).__name__} is neither a tensor nor hashable; accepted are tensors, arrays, numbers, strings "
-            f"and lists, tuples and dicts of them. Pass its tensors instead."
+            f"jit: an argument of type {type(x).__name__} is neither a tensor nor hashable; accepted are tensors, "
+            f"arrays, numbers, strings and lists, tuples and dicts of them. Pass its tensors instead."
         ) from None
     return x
 
