@@ -220,7 +220,7 @@ def test_what_cannot_be_exported_leaves_nothing_behind(words: str, call: Any, tm
     assert list(tmp_path.iterdir()) == []
 
 
-# -- folders -------------------------------------------------------------------------------------------------------------------
+# -- folders -----------------------------------------------------------------------------------------------------------
 
 
 def small(path: Path, n: int = 3) -> Path:
@@ -269,7 +269,7 @@ def test_a_failed_export_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
-# -- damaged files ------------------------------------------------------------------------------------------------------------
+# -- damaged files -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -347,7 +347,7 @@ def test_it_shows_itself(tmp_path: Path) -> None:
     ]
 
 
-# -- pages -------------------------------------------------------------------------------------------------------------------
+# -- pages -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_page_is_served_isolated_and_alone(tmp_path: Path) -> None:

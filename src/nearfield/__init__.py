@@ -32,14 +32,14 @@ trace = _linalg.trace  # again: importing the module of this name, which the run
 __array_api_version__ = "2024.12"
 
 _LATER = {
-    "data": ".data", "deploy": ".deploy", "nn": ".nn", "optim": ".optim", "train": ".train", "History": ".train.history",
-    "evaluate": ".train.fit", "export": ".deploy.export", "fit": ".train.fit", "load": ".deploy.model", "predict": ".train.fit",
+    "data": ".data", "deploy": ".deploy", "nn": ".nn", "optim": ".optim", "train": ".train",
+    "History": ".train.history", "evaluate": ".train.fit", "fit": ".train.fit", "predict": ".train.fit",
+    "export": ".deploy.export", "load": ".deploy.model",
 }  # fmt: skip
-
-
-_ROOMS = frozenset(
-    ["data", "device", "dtype", "errors", "functional", "graph", "index", "nn", "op", "ops", "optim", "program", "runtime", "scalar", "shape", "show", "tensor", "tree"]
-)
+_ROOMS = {
+    "data", "device", "dtype", "errors", "functional", "graph", "index", "nn", "op", "ops", "optim", "program",
+    "runtime", "scalar", "shape", "show", "tensor", "tree",
+}  # fmt: skip
 # Rows of the operation tables are public by being there, so this list is made and not written.
 __all__ = sorted(
     {n for n in globals() if not n.startswith("_") and n not in _ROOMS} | set(_LATER) | {"__array_api_version__"}

@@ -124,14 +124,18 @@ def value_and_grad(
 ) -> Callable[..., Any]:
     """The function that returns (function's value, gradients of its value for the arguments `argnums`).
 
-    The value is a scalar; with `has_aux` the function returns (scalar, anything) and so does the result. Gradients have the
-    structure of the arguments: tensors, lists, tuples, dicts of them.
+    The value is a scalar; with `has_aux` the function returns (scalar, anything) and so does the result. Gradients have
+    the structure of the arguments: tensors, lists, tuples, dicts of them.
 
     errors   GradError if the value is not a real scalar
     """
     which = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def differentiated(*args: Any, **options: Any) -> Any:
+        if not all(-len(args) <= i < len(args) for i in which):
+            raise GradError(
+                f"grad: argnums is {argnums}; accepted are 0 … {len(args) - 1}, the arguments given by position."
+            )
         leaves, structure = flatten_tree([args[i] for i in which])
         leaves = _independent(leaves)
         variables = _variables("grad", leaves)
@@ -178,6 +182,9 @@ def vjp(function: Callable[..., Any], *args: Tensor) -> tuple[Any, Callable[...,
 
     def pull(*cotangents: Tensor) -> tuple[Tensor, ...]:
         given, _ = flatten_tree(cotangents if len(cotangents) > 1 else cotangents[0])
+        shapes, wanted = [t.shape for t in given], [t.shape for t in outputs]
+        if shapes != wanted:
+            raise GradError(f"vjp: cotangents have shapes {shapes}; accepted are those of the value, {wanted}.")
         with tape:
             return tuple(_backward(steps, outputs, given, variables, "vjp"))
 

@@ -230,7 +230,7 @@ def _free_state(recording: _Recording, state: list[Tensor], first: int) -> froze
             continue
         node = state[n].node
         # of the memory: the node, `memories`, getrefcount's argument; of the tensor: its owner, `state`, the argument;
-        # of the node: the tensor, `nodes`, `node`, the argument. One more is a pending expression that needs the old value
+        # of the node: the tensor, `nodes`, `node`, the argument. One more is a pending expression of the old value
         counts = sys.getrefcount(node.value), sys.getrefcount(state[n]), sys.getrefcount(state[n].node)
         if node.handles == 1 and all(count <= most for count, most in zip(counts, (3, 3, 4), strict=True)):
             free.append(first + n)

@@ -1,7 +1,7 @@
 """Op: the record of one operation, and the registry of all of them.
 
-A record holds three independent statements: what the operation means (`ref`, in NumPy), how one element of its result is
-made (`element`, in K), and how it changes (`grad`, in Tensor code). Tests check them against each other.
+A record holds three independent statements: what the operation means (`ref`, in NumPy), how one element of its result
+is made (`element`, in K), and how it changes (`grad`, in Tensor code). Tests check them against each other.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ REGISTRY: dict[str, "Op"] = {}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input as a record's `element` sees it: a shape, and elements by index."""
+    """One input as a record's `element` sees it: a shape, and elements by index; with a mask, read where that holds."""
 
     shape: tuple[int, ...]
     dtype: DType
-    at: Callable[[list[K]], K]
+    at: Callable[..., K]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,7 +32,7 @@ class Op:
     infer    (shapes, dtypes, attributes) -> (shape, dtype) of the result
     element  (index, sources, shape, dtype, attributes) -> the result's element at `index`, in K
     ref      (arrays, attributes) -> the result, in NumPy
-    grad     (g, inputs, result, attributes) -> one gradient per input, None where there is none; None if not differentiable
+    grad     (g, inputs, result, attributes) -> a gradient or None for each input; None if it is not differentiable
     samples  what the tests feed it: see tests/cases.py
     tol      largest relative error that a device may make against `ref` in float32
     """

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .device import Device, Session, Stats, open_async, open_device
-from .device.open import available
+from .device.open import available, names
 from .dtype import DTYPES, DType
 from .errors import DeviceError, DTypeError
 from .grad import tape
@@ -51,8 +51,9 @@ class Reference:
 
 
 class _State:
-    device: Any = None
-    programs: "OrderedDict[Any, tuple[Built, Session]]" = OrderedDict()
+    def __init__(self) -> None:
+        self.device: Any = None
+        self.programs: OrderedDict[Any, tuple[Built, Session]] = OrderedDict()
 
 
 _state = _State()
@@ -82,7 +83,11 @@ class use:  # noqa: N801 - reads as a verb: nf.use("wasm"), with nf.use("wasm"):
 
 
 def _open(name: str) -> Any:
-    return _reference if name == "reference" else open_device(name)
+    if name == "reference":
+        return _reference
+    if name not in names():
+        raise DeviceError(f"use: there is no device {name!r}; accepted are {', '.join(names())}, reference.")
+    return open_device(name)
 
 
 def devices() -> dict[str, str]:
@@ -128,7 +133,7 @@ async def init(device: str | None = None) -> str:
 
 
 def memory_stats() -> Stats:
-    """Memory that the current device holds for tensors and Programs: bytes, peak, buffers, and freed bytes kept for reuse."""
+    """What the current device holds for tensors and Programs: bytes, peak, buffers, and freed bytes kept for reuse."""
     device = current_device()
     return Stats(0, 0, 0, 0) if device is _reference else device.stats()
 
@@ -264,7 +269,8 @@ def _givable(roots: list[Node], feeds: list[Node]) -> frozenset[int]:
     found = []
     for at in range(len(feeds)):
         node = feeds[at]
-        # referrers: the argument slots, `feeds`, `order`, the name `node`, getrefcount's argument (not a name: Python 3.14 only lends these)
+        # referrers: the argument slots, `feeds`, `order`, the name `node`, getrefcount's argument (which is not a name:
+        # Python 3.14 only lends these)
         if node.handles == 0 and sys.getrefcount(feeds[at]) <= slots[id(node)] + 4 and sys.getrefcount(node.value) <= 2:
             found.append(at)
     return frozenset(found)

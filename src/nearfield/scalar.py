@@ -1,10 +1,10 @@
 """K: the small language of scalar expressions that every target can spell (docs/spec/k.md).
 
-An expression is an immutable, interned node: equal expressions are the same object. Ops say with it how one element is made;
-the compiler hoists, fuses and vectorises it; a target is a table with one spelling per instruction.
+An expression is an immutable, interned node: equal expressions are the same object. Ops say with it how one element is
+made; the compiler hoists, fuses and vectorises it; a target is a table with one spelling per instruction.
 
-Types are those that arithmetic happens in: float32, float64, int32, uint32, int64, bool, and `index`, an int32 whose range is known
-and whose sums, quotients and remainders are simplified when they are built (index.py).
+Types are those that arithmetic happens in: float32, float64, int32, uint32, int64, bool, and `index`, an int32 whose
+range is known and whose sums, quotients and remainders are simplified when they are built (index.py).
 """
 
 import struct
@@ -401,7 +401,8 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
     if op == "load":
         return load(node.value, args[0], node.type, *args[1:])
     if op == "reduce":
-        return reduce(*node.value, args[0])
+        kind, axes = node.value
+        return reduce(kind, axes, args[0])
     if op == "select":
         return select(*args)
     if op in ("lt", "le", "eq", "ne"):

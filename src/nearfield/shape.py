@@ -3,12 +3,14 @@
 source  Python array API standard 2024.12, "Broadcasting"
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import index
+from typing import Any
 
 from .errors import AxisError, ShapeError
 
-__all__ = ["axes_of", "axis_of", "broadcast", "check"]
+__all__ = ["axes_of", "axis_of", "broadcast", "check", "sizes_of"]
 
 Shape = tuple[int, ...]
 
@@ -33,11 +35,27 @@ def broadcast(who: str, *shapes: Shape) -> Shape:
     return tuple(result)
 
 
+def sizes_of(who: str, shape: Any) -> Shape:
+    """A shape from one size or several.
+
+    errors   ShapeError for what is no shape, or has a negative size
+    """
+    many = isinstance(shape, Iterable) and not isinstance(shape, str) and getattr(shape, "ndim", 1) != 0
+    sizes = tuple(shape) if many else (shape,)
+    if not all(hasattr(n, "__index__") for n in sizes):
+        raise ShapeError(f"{who}: shape is {shape!r}; accepted are an integer, or a list or tuple of integers.")
+    if any(index(n) < 0 for n in sizes):
+        raise ShapeError(f"{who}: shape {sizes} has a negative size; accepted are 0 and more.")
+    return tuple(index(n) for n in sizes)
+
+
 def axis_of(who: str, axis: int, rank: int) -> int:
     """`axis` counted from 0.
 
     errors   AxisError if it is not in -rank … rank - 1
     """
+    if not hasattr(axis, "__index__"):
+        raise AxisError(f"{who}: axis is {axis!r}; accepted are integers.")
     if not -rank <= axis < rank:
         raise AxisError(
             f"{who}: axis {axis} is out of range for an array of rank {rank}; accepted are {-rank} … {rank - 1}."
@@ -52,7 +70,7 @@ def axes_of(who: str, axis: int | Sequence[int] | None, rank: int) -> Shape:
     """
     if axis is None:
         return tuple(range(rank))
-    axes = tuple(axis_of(who, a, rank) for a in ((axis,) if isinstance(axis, int) else axis))
+    axes = tuple(axis_of(who, a, rank) for a in (axis if isinstance(axis, (list, tuple)) else (axis,)))
     if len(set(axes)) != len(axes):
         raise AxisError(f"{who}: axis {axis} names an axis twice; each axis may be named once.")
     return tuple(sorted(axes))
@@ -66,7 +84,7 @@ def _parse(signature: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def check(signature: str, who: str, **shapes: Shape) -> dict[str, int]:
-    """The size of each named axis, when the shapes agree with the signature; "..." stands for any number of axes in front.
+    """The size of each named axis, when the shapes agree with the signature; "..." is any number of axes in front.
 
     errors   ShapeError naming the axis, in the words of the function `who`
     """
@@ -77,7 +95,8 @@ def check(signature: str, who: str, **shapes: Shape) -> dict[str, int]:
         named = axes[1:] if axes and axes[0] == "..." else axes
         if len(shape) < len(named) or (named is axes and len(shape) != len(axes)):
             raise ShapeError(
-                f"{who}: {name} has shape {shape}, of rank {len(shape)}; accepted is [{', '.join(axes)}]. Reshape {name}."
+                f"{who}: {name} has shape {shape}, of rank {len(shape)}; accepted is [{', '.join(axes)}]. "
+                f"Reshape {name}."
             )
         for axis, size in zip(named, shape[len(shape) - len(named) :], strict=True):
             here = f"{name}{list(shape)}"

@@ -22,9 +22,7 @@ def ordered(roots: list[Node]) -> list[Node]:
             seen.add(id(node))
             stack.append((node, True))
             if node.value is None:
-                for arg in reversed(node.args):
-                    if id(arg) not in seen:
-                        stack.append((arg, False))
+                stack.extend((arg, False) for arg in reversed(node.args) if id(arg) not in seen)
     return order
 
 

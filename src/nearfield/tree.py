@@ -6,7 +6,7 @@ __all__ = ["flatten_tree", "map_tree", "unflatten_tree"]
 
 
 def flatten_tree(tree: Any) -> tuple[list[Any], Any]:
-    """The leaves in order (dicts by insertion), and the structure to put them back with; None is structure, not a leaf."""
+    """The leaves in order (dicts by insertion), and the structure to put them back with, to which None belongs."""
     leaves: list[Any] = []
     return leaves, _flatten(tree, leaves)
 

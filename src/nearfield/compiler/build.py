@@ -44,8 +44,12 @@ class Built:
 
 
 def build(
-    graph: Graph, target: Target, givable: frozenset[int] = frozenset(), weights: dict[int, str] | None = None, names: dict[str, list[str]] | None = None
-) -> Built:  # fmt: skip
+    graph: Graph,
+    target: Target,
+    givable: frozenset[int] = frozenset(),
+    weights: dict[int, str] | None = None,
+    names: dict[str, list[str]] | None = None,
+) -> Built:
     """The Program that computes the Graph's outputs.
 
     givable  positions of inputs whose memory an output may take over: their values are not needed afterwards
@@ -67,7 +71,7 @@ def build(
 
 def _show(stage: str, noun: object) -> None:
     if stage in os.environ.get("NEARFIELD_SHOW", ""):
-        print(noun, file=sys.stderr)
+        sys.stderr.write(f"{noun}\n")
 
 
 def _lower_all(graph: Graph, fusion: Fusion) -> list[Lowered]:

@@ -1,4 +1,4 @@
-"""What a Kernel contracts: which axes only the left factor has (rows), only the right (columns), both (batch), and what is summed."""
+"""What a Kernel contracts: axes of the left factor alone (rows), the right alone (columns), both (batch), and sums."""
 
 from dataclasses import dataclass
 from math import prod

@@ -1,8 +1,8 @@
 """Which lines of a Graph are stored in memory, and which are computed inside the kernel that uses them.
 
-Elementwise work and movement are inlined into their consumer, unless several kernels would repeat expensive work. A contraction or
-reduction is inlined only into elementwise work on its own result (bias, activation), or, over whole rows, into work on these
-rows (softmax, norms). Every other contraction or reduction is stored.
+Elementwise work and movement are inlined into their consumer, unless several kernels would repeat expensive work. A
+contraction or reduction is inlined only into elementwise work on its own result (bias, activation), or, over whole
+rows, into work on these rows (softmax, norms). Every other contraction or reduction is stored.
 """
 
 from dataclasses import dataclass, field
@@ -19,9 +19,11 @@ SPREADING = {"take", "take_along", "windows"}  # may read one element many times
 BIJECTIVE = {"reshape", "permute"}
 CHEAP = 3  # operations worth repeating rather than storing
 DEEP = 48  # operations inlined one below the other
-CHEAP_OPS = frozenset(
-    ["add", "subtract", "multiply", "maximum", "minimum", "negative", "abs", "square", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "where", "cast", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "sign", "isnan"]
-)
+CHEAP_OPS = {
+    "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "cast", "equal", "greater",
+    "greater_equal", "isnan", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "maximum", "minimum", "multiply", "negative", "not_equal", "sign", "square", "subtract", "where",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -29,7 +31,7 @@ class Fusion:
     """The decisions.
 
     stored  lines that are in memory: outputs and what several kernels share (inputs not included)
-    path    for a stored line whose kernel computes a contraction or reduction first: the lines from that to the stored one
+    path    for a stored line whose kernel computes a contraction or reduction first: the lines from that one to it
     groups  lists of stored lines that one kernel makes together, in an order in which they can run
     """
 
@@ -53,7 +55,7 @@ class _Fuser:
         self.anchors: dict[int, int] = {}
         self.hot: list[int] = [0 for _ in self.lines]
 
-    # -- facts about lines -------------------------------------------------------------------------------------------------
+    # -- facts about lines ---------------------------------------------------------------------------------------------
 
     def family(self, i: int) -> str:
         op = self.lines[i].op
@@ -77,7 +79,7 @@ class _Fuser:
             weight.append(min(below + own, 10**6))
         return weight
 
-    # -- whole rows --------------------------------------------------------------------------------------------------------
+    # -- whole rows ----------------------------------------------------------------------------------------------------
 
     def trailing(self, i: int) -> tuple[int, ...] | None:
         """The reduced axes, if line i folds the last axes of its input and the rows are worth one kernel."""
@@ -125,7 +127,7 @@ class _Fuser:
                 return False
         return True
 
-    # -- the decision, consumers first -------------------------------------------------------------------------------------
+    # -- the decision, consumers first ---------------------------------------------------------------------------------
 
     def run(self) -> Fusion:
         weight = self.weights()

@@ -4,10 +4,11 @@
         stores[0]: argument[index] = value
         stores[1]: …
 
-`load` expressions name an argument by its number and a flat element index; `reduce` expressions are inner loops. A value may contain
-several reductions, one inside or after another: a reduction is computed in the outermost loop that binds all its free variables, so
-softmax and layer norm are one kernel whose last axis is the row. All loads of one grid point happen before its stores, and
-a point only loads what it stores itself from arguments that are written (so updating in place is safe).
+`load` expressions name an argument by its number and a flat element index; `reduce` expressions are inner loops. A
+value may contain several reductions, one inside or after another: a reduction is computed in the outermost loop that
+binds all its free variables, so softmax and layer norm are one kernel whose last axis is the row. All loads of one grid
+point happen before its stores, and a point only loads what it stores itself from arguments that are written (so
+updating in place is safe).
 """
 
 from dataclasses import dataclass
@@ -54,12 +55,13 @@ class Kernel:
 
     def __str__(self) -> str:
         loops = " ".join(f"{v.value[0]}<{v.value[1]}" for v in self.axes)
-        head = f"{self.name}({', '.join(f'{n}: {t.name}' for n, t in enumerate(self.arguments))}) for {loops or 'one point'}"
+        arguments = ", ".join(f"{n}: {t.name}" for n, t in enumerate(self.arguments))
+        head = f"{self.name}({arguments}) for {loops or 'one point'}"
         return "\n".join([head, *(f"  {s.argument}[{s.index}] = {s.value}" for s in self.stores)])
 
 
 def vary(x: K, v: K) -> int | None:
-    """How much the index expression grows when the variable grows by one: a constant, or None if that is not constant."""
+    """How much the index expression grows when the variable grows by one; None if that is not a constant."""
     if v not in x.free:
         return 0
     if x is v:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .. import scalar as k
@@ -77,7 +78,7 @@ def _axes(shape: tuple[int, ...]) -> tuple[list[K], tuple[K, ...]]:
 
 def _forward(graph: Graph, path: list[int], index: list[K]) -> list[K]:
     """The index in the last line of the path where the first line's element at `index` lands."""
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in pairwise(path):
         line = graph.lines[after]
         if line.op == "reshape":
             index = unflatten(flatten(index, graph.lines[before].shape), line.shape)

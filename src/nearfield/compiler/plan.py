@@ -96,13 +96,13 @@ class _Planner:
                 first.setdefault(root, at)
                 last[root] = at
         placed: list[tuple[int, int, int]] = []  # offset, end, line
-        for line in first:
+        for line, start in first.items():
             if line in self.inputs or line in self.outputs:
                 continue
             size = -(-self.room(line) // ALIGN) * ALIGN
             offset = 0
             for begin, end, other in sorted(placed):
-                if last[other] < first[line]:
+                if last[other] < start:
                     continue
                 if offset + size <= begin:
                     break
@@ -113,7 +113,7 @@ class _Planner:
 
 
 def _pointwise(kernel: Kernel, old: int, new: int) -> bool:
-    """Whether every load of `old` is of the very element that `new` gets at that point, and no other is written there."""
+    """Whether every load of `old` is of the very element that `new` gets at that point, and nothing else is."""
     store = next(s for s in kernel.stores if s.argument == new)
     if kernel.arguments[old] is not kernel.arguments[new] or store.index.free != frozenset(kernel.axes):
         return False

@@ -15,8 +15,9 @@ TYPES = {"float32": "f32", "int32": "i32", "uint32": "u32", "bool": "bool", "ind
 
 # One spelling per K instruction; {t} is the WGSL type of the first argument, {r} of the result.
 WGSL = {
-    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "nf_div_{t}({0}, {1})", "rem": "nf_rem_{t}({0}, {1})",
-    "min": "nf_min_{t}({0}, {1})", "max": "nf_max_{t}({0}, {1})", "neg": "(-{0})", "abs": "abs({0})",
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "neg": "(-{0})", "abs": "abs({0})",
+    "div": "nf_div_{t}({0}, {1})", "rem": "nf_rem_{t}({0}, {1})",
+    "min": "nf_min_{t}({0}, {1})", "max": "nf_max_{t}({0}, {1})",
     "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "nearest": "round({0})", "sqrt": "sqrt({0})",
     "lt": "({0} < {1})", "le": "({0} <= {1})", "eq": "({0} == {1})", "ne": "(!({0} == {1}))", "isnan": "nf_isnan({0})",
     "and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} ^ {1})", "not": "(~{0})",
@@ -26,16 +27,24 @@ WGSL = {
 
 ARITHMETIC = {"add", "sub", "mul", "div", "rem"}
 
-# Where K says more than WGSL does: NaN (`!=` is ordered on some drivers), division by zero and by huge numbers (whose reciprocal
-# is flushed to 0), remainders of negative integers (undefined in SPIR-V), overflow.
+# Where K says more than WGSL does: NaN (`!=` is ordered on some drivers), division by zero and by huge numbers (whose
+# reciprocal is flushed to 0), remainders of negative integers (undefined in SPIR-V), overflow.
 FUNCTIONS = {
     "nf_zero": "fn nf_zero() -> u32 { return select(0u, 1u, arrayLength(&b0) == 0u); }",
     "nf_isnan": "fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
-    "nf_min_f32": "fn nf_min_f32(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }",
-    "nf_max_f32": "fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }",
-    "nf_div_f32": "fn nf_div_f32(a: f32, b: f32) -> f32 { let s = select(1.0, 0.25, abs(b) > 4.0e37); return a * s / (b * s); }",
+    "nf_min_f32": (
+        "fn nf_min_f32(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }"
+    ),
+    "nf_max_f32": (
+        "fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }"
+    ),
+    "nf_div_f32": (
+        "fn nf_div_f32(a: f32, b: f32) -> f32 { let s = select(1.0, 0.25, abs(b) > 4.0e37); return a * s / (b * s); }"
+    ),
     "nf_rem_f32": "fn nf_rem_f32(a: f32, b: f32) -> f32 { return a - b * trunc(nf_div_f32(a, b)); }",
-    "nf_div_i32": "fn nf_div_i32(a: i32, b: i32) -> i32 { if (b == 0) { return 0; } if (b == -1) { return -a; } return a / b; }",
+    "nf_div_i32": (
+        "fn nf_div_i32(a: i32, b: i32) -> i32 { if (b == 0) { return 0; } if (b == -1) { return -a; } return a / b; }"
+    ),
     "nf_rem_i32": "fn nf_rem_i32(a: i32, b: i32) -> i32 { if (b == 0 || b == -1) { return 0; } return a - a / b * b; }",
     "nf_div_u32": "fn nf_div_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a / b; }",
     "nf_rem_u32": "fn nf_rem_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a % b; }",
@@ -44,7 +53,8 @@ FUNCTIONS = {
         "if (x <= -2147483648.0) { return -2147483647 - 1; } return i32(x); }"
     ),
     "nf_f32_u32": (
-        "fn nf_f32_u32(x: f32) -> u32 { if (!(x > 0.0)) { return 0u; } if (x >= 4294967296.0) { return 4294967295u; } return u32(x); }"
+        "fn nf_f32_u32(x: f32) -> u32 { if (!(x > 0.0)) { return 0u; } "
+        "if (x >= 4294967296.0) { return 4294967295u; } return u32(x); }"
     ),
     "nf_half": (
         "fn nf_half(x: f32) -> u32 {\n"
@@ -59,11 +69,14 @@ FUNCTIONS = {
     ),
 }
 NEEDS = {"nf_rem_f32": "nf_div_f32", "nf_min_f32": "nf_isnan", "nf_max_f32": "nf_isnan", "nf_f32_i32": "nf_isnan"}
-PLAIN_CASTS = {"nf_i32_f32": "f32({0})", "nf_u32_f32": "f32({0})", "nf_i32_u32": "bitcast<u32>({0})", "nf_u32_i32": "bitcast<i32>({0})",
-               "nf_bool_f32": "select(0.0, 1.0, {0})", "nf_bool_i32": "select(0, 1, {0})", "nf_bool_u32": "select(0u, 1u, {0})",
-               "nf_f32_bool": "(!({0} == 0.0))", "nf_i32_bool": "({0} != 0)", "nf_u32_bool": "({0} != 0u)", "nf_i32_i32": "{0}",
-               "nf_min_i32": "min({0}, {1})", "nf_max_i32": "max({0}, {1})",
-               "nf_min_u32": "min({0}, {1})", "nf_max_u32": "max({0}, {1})"}  # fmt: skip
+PLAIN_CASTS = {
+    "nf_i32_f32": "f32({0})", "nf_u32_f32": "f32({0})", "nf_bool_f32": "select(0.0, 1.0, {0})",
+    "nf_i32_i32": "{0}", "nf_u32_i32": "bitcast<i32>({0})", "nf_bool_i32": "select(0, 1, {0})",
+    "nf_i32_u32": "bitcast<u32>({0})", "nf_bool_u32": "select(0u, 1u, {0})",
+    "nf_f32_bool": "(!({0} == 0.0))", "nf_i32_bool": "({0} != 0)", "nf_u32_bool": "({0} != 0u)",
+    "nf_min_i32": "min({0}, {1})", "nf_max_i32": "max({0}, {1})",
+    "nf_min_u32": "min({0}, {1})", "nf_max_u32": "max({0}, {1})",
+}  # fmt: skip
 LOADS = {
     "float16": "unpack2x16float({b}[({i}) >> 1u])[({i}) & 1]",
     "int8": "((bitcast<i32>({b}[({i}) >> 2u]) << (24u - 8u * u32(({i}) & 3))) >> 24u)",
@@ -149,7 +162,7 @@ class Scope:
         return self.writer.function(WGSL[op].format(*args, t=first, r=result, u1=shift), args)
 
     def operand(self, node: K, a: K) -> str:
-        """An argument; constants are hidden where WGSL would compute at compile time, or a driver might drop x * 0 or x + 0."""
+        """An argument; constants are hidden where WGSL would compute at once, or a driver might drop x * 0 or x + 0."""
         if a.op == "const" and a.type != "index":
             alone = all(x.op == "const" for x in node.args)
             if alone or (a.type == "float32" and node.op in ARITHMETIC and const_value(a) == 0):

@@ -38,7 +38,7 @@ def _reductions(kernel: Kernel) -> list[K]:
 
 
 def _row_axes(kernel: Kernel) -> int | None:
-    """How many leading axes number the rows, if the kernel's reductions are long, contiguous and the same along the rest."""
+    """How many leading axes number the rows, if all reductions are long, contiguous and the same along the rest."""
     folds = _reductions(kernel)
     if not folds or any(kernel.arguments[s.argument].itemsize < 4 for s in kernel.stores):
         return None

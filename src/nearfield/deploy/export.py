@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Spec", "export"]
 
 WEIGHTS = "weights.safetensors"
-FILES = {  # of each target: file, and the features that its Program may use
+FILES: dict[str, list[tuple[str, tuple[str, ...]]]] = {  # of each target: file, and features that its Program may use
     "webgpu": [("webgpu.nfp", ())],
     "wasm": [("wasm.nfp", ("relaxed-simd",)), ("wasm-simd.nfp", ())],
 }
@@ -53,7 +53,9 @@ def export(
     metadata: Mapping[str, Any] | None = None,
     targets: Sequence[str] = ("webgpu", "wasm"),
 ) -> Path:
-    """Write the model as a folder that pages load with `load("./folder/")` and Python with `nf.load`; it appears whole or not at all.
+    """Write the model as a folder that pages load with `load("./folder/")` and Python with `nf.load`.
+
+    It appears whole or not at all.
 
     model     a Module, or a function of Tensors; it is called once, as in use (`eval`), with stand-ins for its inputs
     inputs    a name for each argument, in order, with an example or a Spec
@@ -73,7 +75,9 @@ def export(
     traced = _trace(model, inputs, outputs, None if dtype is None else canonical(dtype))
     programs = {file: _program(traced, target, features) for target in targets for file, features in FILES[target]}
     rows = tuple(ProgramFile(file, program.target, program.features) for file, program in programs.items())
-    manifest = Manifest(rows, WEIGHTS, traced.inputs, traced.outputs, tuple(map(str, labels or ())), dict(metadata or {}))
+    manifest = Manifest(
+        rows, WEIGHTS, traced.inputs, traced.outputs, tuple(map(str, labels or ())), dict(metadata or {})
+    )
     with _replacing(folder) as beside:
         (beside / NAME).write_text(manifest.encode(), encoding="utf-8")
         for file, program in programs.items():
@@ -82,7 +86,7 @@ def export(
     return folder
 
 
-# -- what a call of the model records -------------------------------------------------------------------------------------------
+# -- what a call of the model records ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,10 @@ def _placeholder(shape: tuple[int, ...], dtype: DType) -> Tensor:
 
 @contextmanager
 def _lent(model: Any, dtype: DType | None, weights: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """While it lasts, the model's state is stand-ins, and its mode that of use; `weights` is filled: name -> stand-in, value to store."""
+    """While it lasts, the model's state is stand-ins, and its mode that of use.
+
+    weights  is filled: name -> stand-in, value to store
+    """
     owners = [model] if isinstance(model, Module) else surroundings(model)
     before = [owner.state_tensors() for owner in owners]
     modules = {id(part): part for owner in owners if isinstance(owner, Module) for part in owner.modules().values()}
@@ -155,7 +162,9 @@ def _lent(model: Any, dtype: DType | None, weights: dict[str, tuple[Tensor, Tens
                 part.training = mode
 
 
-def _stand_in(name: str, t: Tensor, dtype: DType | None, weights: dict[str, tuple[Tensor, Tensor]], once: dict[int, Tensor]) -> Tensor:
+def _stand_in(
+    name: str, t: Tensor, dtype: DType | None, weights: dict[str, tuple[Tensor, Tensor]], once: dict[int, Tensor]
+) -> Tensor:
     """What the model computes with in place of the Tensor; shared Tensors are stored once."""
     if id(t) not in once:
         stored = astype(t, dtype) if dtype is not None and t.dtype.kind == dtype.kind == "f" else t
@@ -167,10 +176,12 @@ def _stand_in(name: str, t: Tensor, dtype: DType | None, weights: dict[str, tupl
 
 def _check_unchanged(owner: Any, lent: dict[str, Tensor]) -> None:
     after = owner.state_tensors()
-    changed = [name for name, t in lent.items() if name not in after or after[name].node is not t.node] + list(after.keys() - lent.keys())
+    changed = [name for name, t in lent.items() if name not in after or after[name].node is not t.node]
+    changed += after.keys() - lent.keys()
     if changed:
         raise TraceError(
-            f"export: calling the model changes its {changed[0]!r}; accepted are models that only read their state. Make it an input and an output."
+            f"export: calling the model changes its {changed[0]!r}; accepted are models that only read their state. "
+            "Make it an input and an output."
         )
 
 
@@ -183,13 +194,17 @@ def _named(result: Any, names: Sequence[str] | None) -> dict[str, Tensor]:
         known = ["output"] if len(leaves) == 1 else [f"output{n}" for n in range(len(leaves))]
     odd = [type(x).__name__ for x in leaves if not isinstance(x, Tensor)]
     if odd or not leaves:
-        raise DTypeError(f"export: the model returns {f'a {odd[0]}' if odd else 'nothing'}; accepted are Tensors, or a tuple or dict of them.")
+        what = f"a {odd[0]}" if odd else "nothing"
+        raise DTypeError(f"export: the model returns {what}; accepted are Tensors, or a tuple or dict of them.")
     if names is not None and (len(set(names)) != len(names) or len(names) != len(leaves)):
-        raise ShapeError(f"export: outputs is {list(names)!r}; accepted are {len(leaves)} names, each once: the model returns as many Tensors.")
+        raise ShapeError(
+            f"export: outputs is {list(names)!r}; accepted are {len(leaves)} names, each once: "
+            "the model returns as many Tensors."
+        )
     return dict(zip(names or known, leaves, strict=True))
 
 
-# -- Programs and files -----------------------------------------------------------------------------------------------------------
+# -- Programs and files ------------------------------------------------------------------------------------------------
 
 
 def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Program":
@@ -197,15 +212,20 @@ def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Progra
 
     wide = [line.dtype.name for line in traced.graph.lines if line.dtype.itemsize == 8]
     if target == "webgpu" and wide:
-        raise DTypeError(f"export: the model computes with {wide[0]}, which WebGPU lacks; give targets=('wasm',), or use 32 bits.")
+        raise DTypeError(
+            f"export: the model computes with {wide[0]}, which WebGPU lacks; give targets=('wasm',), or use 32 bits."
+        )
     count = len(traced.inputs)
     weights = {count + n: name for n, name in enumerate(traced.weights)}
     taken = set(traced.weights)
-    names = {kind: [_free_name(v.name, taken) for v in values] for kind, values in (("input", traced.inputs), ("output", traced.outputs))}
+    values = {"input": traced.inputs, "output": traced.outputs}
+    names = {kind: [_free_name(v.name, taken) for v in found] for kind, found in values.items()}
     built = build(traced.graph, Target(target, frozenset(features), BINDINGS[target]), weights=weights, names=names)
     for value, (kind, n), at in zip(traced.outputs, built.results, range(len(built.results)), strict=True):
         if kind != "output" or n != at:
-            raise ShapeError(f"export: output {value.name!r} is the same as an input, a weight or another output; leave it out.")
+            raise ShapeError(
+                f"export: output {value.name!r} is the same as an input, a weight or another output; leave it out."
+            )
     return built.program
 
 
@@ -222,7 +242,9 @@ def _check_free(folder: Path) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir() or folder.is_symlink():
-        raise FormatError(f"export: {folder} is no folder of its own; accepted is a new name, an empty folder or an older export.")
+        raise FormatError(
+            f"export: {folder} is no folder of its own; accepted is a new name, an empty folder or an older export."
+        )
     there = {p.name for p in folder.iterdir()}
     try:
         known = Manifest.decode((folder / NAME).read_bytes(), str(folder / NAME)).files if there else set()
@@ -230,8 +252,8 @@ def _check_free(folder: Path) -> None:
         known = set()
     if there - known:
         raise FormatError(
-            f"export: {folder} holds {sorted(there - known)[0]!r}, which no export wrote; accepted is a new name, an empty folder or an older export. "
-            "Give another path, or empty the folder."
+            f"export: {folder} holds {min(there - known)!r}, which no export wrote; accepted is a new name, "
+            "an empty folder or an older export. Give another path, or empty the folder."
         )
 
 

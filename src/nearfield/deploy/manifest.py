@@ -103,7 +103,10 @@ class _Reader:
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise self.wrong("format", found.get("format") if isinstance(found, dict) else found, repr(FORMAT))
         if type(found.get("version")) is not int or found["version"] != VERSION:
-            raise FormatError(f"{self.where}: version is {found.get('version')!r:.60}; accepted is {VERSION}. Update Nearfield, or export again.")
+            raise FormatError(
+                f"{self.where}: version is {found.get('version')!r:.60}; accepted is {VERSION}. "
+                "Update Nearfield, or export again."
+            )
         programs = tuple(self.program(f"programs[{n}]", row) for n, row in enumerate(self.items(found, "programs")))
         if not programs:
             raise self.wrong("programs", [], "at least one")
@@ -111,7 +114,9 @@ class _Reader:
         metadata = found.get("metadata", {})
         if not isinstance(metadata, dict):
             raise self.wrong("metadata", metadata, "an object")
-        return Manifest(programs, self.file("weights", found.get("weights")), self.values(found, "inputs"), self.values(found, "outputs"), labels, metadata)
+        weights = self.file("weights", found.get("weights"))
+        inputs, outputs = self.values(found, "inputs"), self.values(found, "outputs")
+        return Manifest(programs, weights, inputs, outputs, labels, metadata)
 
     def items(self, found: dict[str, Any], key: str, default: Any = None) -> list[Any]:
         rows = found.get(key, default)
@@ -134,7 +139,8 @@ class _Reader:
         if not isinstance(row, dict):
             raise self.wrong(place, row, "an object")
         features = [self.text(f"{place}.features", name) for name in self.items(row, "features")]
-        return ProgramFile(self.file(f"{place}.file", row.get("file")), self.text(f"{place}.target", row.get("target")), tuple(features))
+        file = self.file(f"{place}.file", row.get("file"))
+        return ProgramFile(file, self.text(f"{place}.target", row.get("target")), tuple(features))
 
     def values(self, found: dict[str, Any], key: str) -> tuple[Value, ...]:
         made = tuple(self.value(f"{key}[{n}]", row) for n, row in enumerate(self.items(found, key)))

@@ -29,7 +29,9 @@ class Model:
     metadata   what the exporter wished to say
     """
 
-    def __init__(self, where: str, manifest: Manifest, programs: dict[ProgramFile, Program], weights: dict[str, Tensor]) -> None:
+    def __init__(
+        self, where: str, manifest: Manifest, programs: dict[ProgramFile, Program], weights: dict[str, Tensor]
+    ) -> None:
         self.path = where
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
         self.labels, self.metadata = manifest.labels, manifest.metadata
@@ -42,7 +44,8 @@ class Model:
         errors  ShapeError, DTypeError if an input does not fit; DeviceError if no Program runs on the current device
         """
         if len(inputs) != len(self.inputs):
-            raise ShapeError(f"{self.path}: {len(inputs)} inputs were given; accepted are {len(self.inputs)}: {_listed(self.inputs)}.")
+            accepted = f"{len(self.inputs)}: {_listed(self.inputs)}"
+            raise ShapeError(f"{self.path}: {len(inputs)} inputs were given; accepted are {accepted}.")
         session = self._ready()
         memories = []
         tensors = [self._accepted(value, x) for value, x in zip(self.inputs, inputs, strict=True)]
@@ -50,7 +53,9 @@ class Model:
             evaluate(t.node)
             memories.append(place(t.node, session.device))
         made = session.run(session.program.entries[0].name, memories)
-        results = [leaf(memory, value.shape, canonical(value.dtype)) for memory, value in zip(made, self.outputs, strict=True)]
+        results = [
+            leaf(memory, value.shape, canonical(value.dtype)) for memory, value in zip(made, self.outputs, strict=True)
+        ]
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +77,10 @@ class Model:
         if t.shape != value.shape:
             raise ShapeError(f"{self.path}: input {value.name!r} has shape {t.shape}; accepted is {value.shape}.")
         if ORDER.index(t.dtype.kind) > ORDER.index(wanted.kind) and {t.dtype.kind, wanted.kind} != {"i", "u"}:
-            raise DTypeError(f"{self.path}: input {value.name!r} has dtype {t.dtype.name}; accepted is {wanted.name}. Convert it with nf.astype.")
+            raise DTypeError(
+                f"{self.path}: input {value.name!r} has dtype {t.dtype.name}; accepted is {wanted.name}. "
+                "Convert it with nf.astype."
+            )
         return astype(t, wanted)
 
     def _ready(self) -> Session:
@@ -91,7 +99,10 @@ class Model:
                 session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})
                 return session
         targets = dict.fromkeys(row.target for row in self._programs)
-        raise DeviceError(f"{self.path}: has no Program for device {device.name}; accepted are {', '.join(targets)}. Choose one with nf.use.")
+        raise DeviceError(
+            f"{self.path}: has no Program for device {device.name}; accepted are {', '.join(targets)}. "
+            "Choose one with nf.use."
+        )
 
     def __repr__(self) -> str:
         rows = [("input", v) for v in self.inputs] + [("output", v) for v in self.outputs]
@@ -104,7 +115,8 @@ class Model:
         lines = ["│ " + " │ ".join(f"{text:<{w}}" for text, w in zip(row, wide, strict=True)) + " │" for row in cells]
         rule = ["─" * (w + 2) for w in wide]
         return "\n".join([
-            f"Model {self.path}", f"┌{'┬'.join(rule)}┐", lines[0], f"├{'┼'.join(rule)}┤", *lines[1:], f"├{'┴'.join(rule)}┤",
+            f"Model {self.path}",
+            f"┌{'┬'.join(rule)}┐", lines[0], f"├{'┼'.join(rule)}┤", *lines[1:], f"├{'┴'.join(rule)}┤",
             f"│ {foot:<{sum(wide) + 9}} │", f"└{'─' * (sum(wide) + 11)}┘",
         ])  # fmt: skip
 
@@ -141,7 +153,10 @@ def load(path: str | PathLike[str]) -> Model:
         except FormatError as error:
             raise FormatError(f"{where}: {error}") from None
         if (program.target, program.features) != (row.target, row.features):
-            raise FormatError(f"{where}: is for {program.target} {program.features}; model.json says {row.target} {row.features}. Export the model again.")
+            raise FormatError(
+                f"{where}: is for {program.target} {program.features}; model.json says {row.target} {row.features}. "
+                "Export the model again."
+            )
         _check_fits(where, program, manifest, weights)
         programs[row] = program
     return Model(str(path), manifest, programs, weights)
@@ -152,10 +167,13 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except FileNotFoundError:
         if name == NAME and not folder.exists():
-            raise FileNotFoundError(f"load: no folder {str(folder)!r}; the folder here is {str(Path.cwd())!r}.") from None
-        raise FormatError(f"load: {folder} has no {name}; accepted is a folder that nf.export wrote. Export the model again.") from None
+            message = f"load: no folder {str(folder)!r}; the folder here is {str(Path.cwd())!r}."
+            raise FileNotFoundError(message) from None
+        message = f"load: {folder} has no {name}; accepted is a folder that nf.export wrote. Export the model again."
+        raise FormatError(message) from None
     except (NotADirectoryError, IsADirectoryError):
-        raise FormatError(f"load: {folder / name} is no file of a model; accepted is a folder that nf.export wrote.") from None
+        message = f"load: {folder / name} is no file of a model; accepted is a folder that nf.export wrote."
+        raise FormatError(message) from None
 
 
 def _check_fits(where: str, program: Program, manifest: Manifest, weights: dict[str, Tensor]) -> None:
@@ -163,7 +181,8 @@ def _check_fits(where: str, program: Program, manifest: Manifest, weights: dict[
     if not program.entries:
         raise FormatError(f"{where}: has no entry; accepted is one. Export the model again.")
     entry = program.entries[0]
-    for kind, numbers, values in (("input", entry.inputs, manifest.inputs), ("output", entry.outputs, manifest.outputs)):
+    inputs, outputs = ("input", entry.inputs, manifest.inputs), ("output", entry.outputs, manifest.outputs)
+    for kind, numbers, values in (inputs, outputs):
         there, said = [_about(program.buffers[n]) for n in numbers], [(v.dtype, v.shape) for v in values]
         if there != said:
             raise FormatError(f"{where}: the {kind}s are {there}; model.json says {said}. Export the model again.")
@@ -172,7 +191,10 @@ def _check_fits(where: str, program: Program, manifest: Manifest, weights: dict[
             t = weights.get(buffer.name)
             found = None if t is None else (t.dtype.name, t.shape)
             if found != _about(buffer):
-                raise FormatError(f"{where}: the weight {buffer.name!r:.60} is {_about(buffer)}; {manifest.weights} has {found}. Export the model again.")
+                raise FormatError(
+                    f"{where}: the weight {buffer.name!r:.60} is {_about(buffer)}; {manifest.weights} has {found}. "
+                    "Export the model again."
+                )
 
 
 def _about(buffer: Buffer) -> tuple[str, tuple[int, ...]]:

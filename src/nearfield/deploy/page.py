@@ -7,7 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 __all__ = ["Server", "copy_page"]
 
@@ -28,7 +28,7 @@ def copy_page(page: str | PathLike[str], folder: str | PathLike[str]) -> Path:
 
 class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map: dict[str, str] = {  # noqa: RUF012 - this is how the base class declares it
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm",
         ".nfp": "application/octet-stream", ".safetensors": "application/octet-stream",
@@ -45,7 +45,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 class Server:
-    """A folder on http://127.0.0.1, for this machine only; isolated across origins, so that WebAssembly may use threads.
+    """A folder on http://127.0.0.1, for this machine only; isolated across origins, so WebAssembly may use threads.
 
     url   where the page is
 

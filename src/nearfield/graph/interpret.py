@@ -19,6 +19,6 @@ def interpret(graph: Graph, inputs: list[Any]) -> list[Any]:
         attrs = dict(line.attrs)
         attrs["dtype"] = line.dtype
         result = REGISTRY[line.op].ref(*[values[a] for a in line.args], **attrs)
-        assert result.shape == line.shape and result.dtype.name == line.dtype.name, (line, result.shape, result.dtype)
+        assert (result.shape, result.dtype.name) == (line.shape, line.dtype.name), (line, result.shape, result.dtype)
         values.append(result)
     return [values[i] for i in graph.outputs]

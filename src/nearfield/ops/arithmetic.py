@@ -11,10 +11,11 @@ from .approximation import top
 from .define import elementwise, narrow, record
 
 __all__ = [
-    "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "ceil", "divide", "equal", "floor", "floor_divide", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less",
-    "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative",
-    "not_equal", "remainder", "round", "sign", "signbit", "sqrt", "square", "subtract", "trunc", "where",
+    "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "ceil", "divide", "equal", "floor", "floor_divide", "greater", "greater_equal", "isfinite", "isinf",
+    "isnan", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum",
+    "multiply", "negative", "not_equal", "remainder", "round", "sign", "signbit", "sqrt", "square", "subtract", "trunc",
+    "where",
 ]  # fmt: skip
 
 
@@ -330,7 +331,8 @@ def bitwise_right_shift(x: K, y: K) -> K:
 
 
 @elementwise(
-    ref=lambda c, x, y: np.where(c, x, y), kinds="biuf", mixed=1, grad=lambda g, c, x, y, z: (None, call("where", c, g, 0), call("where", c, 0, g)),
+    ref=lambda c, x, y: np.where(c, x, y), kinds="biuf", mixed=1,
+    grad=lambda g, c, x, y, z: (None, call("where", c, g, 0), call("where", c, 0, g)),
 )  # fmt: skip
 def where(condition: K, x: K, y: K) -> K:
     """x where the condition is true, else y."""

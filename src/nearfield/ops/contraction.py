@@ -1,4 +1,4 @@
-"""Contractions: sums of products of two arrays, given by which index goes where. Their gradients are contractions too."""
+"""Contractions: sums of products of two arrays, given by which index goes where. So are their gradients."""
 
 from typing import Any
 
@@ -131,7 +131,8 @@ def _conv_grad(g: Any, x: Any, w: Any, y: Any, stride: Any, pad: Any, dilation: 
     axes = tuple(range(rank))
     turned = apply(
         "slice", w, start=tuple(n - 1 if a in axes else 0 for a, n in enumerate(w.shape)),
-        stop=tuple(-1 if a in axes else n for a, n in enumerate(w.shape)), step=tuple(-1 if a in axes else 1 for a in range(w.ndim)),
+        stop=tuple(-1 if a in axes else n for a, n in enumerate(w.shape)),
+        step=tuple(-1 if a in axes else 1 for a in range(w.ndim)),
     )  # fmt: skip
     turned = apply("permute", turned, axes=(*axes, rank, rank + 2, rank + 1))
     reach = [(w.shape[d] - 1) * dilation[d] for d in axes]
@@ -156,6 +157,6 @@ def _conv_grad(g: Any, x: Any, w: Any, y: Any, stride: Any, pad: Any, dilation: 
 
 record(
     "conv", "contraction", 2, _conv_infer, _conv_element, _conv_ref, _conv_grad,
-    "Convolution of x[n, *space, group, ci] with w[*window, group, ci, co]; `spread` puts zeros between the elements of x.",
+    "Convolution of x[n, *space, group, ci] with w[*window, group, ci, co]; `spread` puts zeros between elements of x.",
     tol=2e-5, kinds="iuf",
 )  # fmt: skip

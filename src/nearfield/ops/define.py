@@ -1,7 +1,7 @@
 """The families: what all operations of one shape share, so that a row states only its arithmetic.
 
-A decorator turns a function in K (how one element is made) into an Op record, registers it, and returns the function that
-users call on Tensors. Shape and dtype rules, broadcasting, promotion and errors come from the family.
+A decorator turns a function in K (how one element is made) into an Op record, registers it, and returns the function
+that users call on Tensors. Shape and dtype rules, broadcasting, promotion and errors come from the family.
 """
 
 from collections.abc import Callable
@@ -104,8 +104,8 @@ def _widened(ref: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def elementwise(
-    *, ref: Callable[..., Any], grad: Callable[..., Any] | None = None, kinds: str = "iuf", result: str = "same", mixed: int = 0,
-    samples: Any = (), tol: float = 1e-6, name: str = "",
+    *, ref: Callable[..., Any], grad: Callable[..., Any] | None = None, kinds: str = "iuf", result: str = "same",
+    mixed: int = 0, samples: Any = (), tol: float = 1e-6, name: str = "",
 ) -> Callable[[Callable[..., K]], Callable[..., Tensor]]:  # fmt: skip
     """Element by element, with broadcasting and promotion.
 

@@ -1,4 +1,4 @@
-"""Movement: elements change place, none is computed. A row is an index map: which input element lands at an output index."""
+"""Movement: elements change place, none is computed. A row is an index map: which input element lands at an index."""
 
 from collections.abc import Callable
 from math import nan, prod
@@ -20,7 +20,7 @@ ZERO = k.const(0, "index")
 def movement(
     *, shape: Callable[..., Any], ref: Callable[..., Any], grad: Callable[..., Any], samples: Any = ()
 ) -> Callable[[Callable[..., list[K]]], Op]:
-    """shape: (input shape, attributes) -> output shape; the decorated function: (index, input shape, attributes) -> input index."""
+    """From (index, input shape, attributes) -> input index, and `shape`: (input shape, attributes) -> output shape."""
 
     def decorate(body: Callable[..., list[K]]) -> Op:
         name = body.__name__.rstrip("_")
@@ -169,8 +169,8 @@ def _concat_grad(g: Any, *inputs: Any, axis: int) -> Any:
 
 
 record(
-    "concat", "movement", -1, _concat_infer, _concat_element, lambda *xs, dtype, axis: np.concatenate(xs, axis), _concat_grad,
-    "Arrays one after the other along an axis.", tol=0.0,
+    "concat", "movement", -1, _concat_infer, _concat_element, lambda *xs, dtype, axis: np.concatenate(xs, axis),
+    _concat_grad, "Arrays one after the other along an axis.", tol=0.0,
 )  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def _windows_ref(x: Any, size: Any, stride: Any, dilation: Any) -> Any:
     ),
 )  # fmt: skip
 def windows(i: list[K], s: Any, size: Any, stride: Any, dilation: Any) -> list[K]:
-    """All windows of the last axes: [..., h, w] becomes [..., window rows, window columns, rows in it, columns in it]."""
+    """All windows of the last axes: [..., h, w] becomes [..., window row, window column, row in it, column in it]."""
     n, lead = len(size), len(s) - len(size)
     return [*i[:lead], *(i[lead + a] * stride[a] + i[lead + n + a] * dilation[a] for a in range(n))]
 

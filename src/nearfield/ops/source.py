@@ -91,6 +91,6 @@ def _threefry_ref(k0: Any, k1: Any, counter: Any) -> Any:
 def threefry(k0: K, k1: K, counter: K) -> K:
     """32 random bits for each counter, the same on every device, for the key (k0, k1).
 
-    source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", Threefry-2x32 with 20 rounds; its two words xored
+    source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": Threefry-2x32 of 20 rounds, words xored
     """
     return _rounds(counter, k.const(0, "uint32"), (k0, k1), lambda x, r: (x << r) | (x >> (32 - r)))
