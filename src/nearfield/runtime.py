@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def _open(name: str) -> Any:
 def devices() -> dict[str, str]:
     """The devices that are here, best first, each with its description."""
     found = {f.name: f.description for f in available() if not f.reason}
-    return found | {"reference": _reference.description}
+    return found | ({"reference": _reference.description} if find_spec("numpy") else {})
 
 
 def current_device() -> Any:

@@ -331,7 +331,7 @@ def _binary_operator(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]
 
 
 def _accepts(other: Any) -> bool:
-    return isinstance(other, (Tensor, int, float)) or hasattr(other, "__array__") or hasattr(other, "dtype")
+    return isinstance(other, (Tensor, int, float, list, tuple)) or hasattr(other, "__array__") or hasattr(other, "dtype")
 
 
 OPERATORS = {
