@@ -1,6 +1,9 @@
-"""Time what users do, on every device that is here: `python benchmarks/run.py [device …] [--only name] [--json file]`.
+"""Time what users do, on every device that is here.
 
-Each figure is the median of rounds; a round runs the work several times and waits once. The spread is (p90 - p10) / median.
+    python benchmarks/run.py [device …] [--only name] [--json file]
+
+Each figure is the median of rounds; a round runs the work several times and waits once. The spread is
+(p90 - p10) / median.
 """
 
 import argparse
@@ -9,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,11 +171,10 @@ def main() -> None:
                     continue
                 r = measure(make, options.rounds)
                 results[f"{name}/{work}"] = r
-                row = f"{work:24} {r['ms']:10.3f} {r['rate']:10.1f} {r['unit']:8} {r['spread']:7.1%} {r['first_ms']:9.1f} {r['host_us']:8.1f}"
-                print(row, flush=True)
+                rate = f"{r['ms']:10.3f} {r['rate']:10.1f} {r['unit']:8}"
+                print(f"{work:24} {rate} {r['spread']:7.1%} {r['first_ms']:9.1f} {r['host_us']:8.1f}", flush=True)
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+        Path(options.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ def public_modules() -> list[ModuleType]:
 
 @whole_package
 def test_public_surface_is_deliberate(golden: Callable[[str, str], None]) -> None:
-    """Every public name is written down: a change of the interface is a visible diff. Rows of tables speak for themselves."""
+    """Every public name is written down: a change of the interface is a visible diff. Rows of tables are their own."""
     found = [(m.__name__, name) for m in public_modules() for name in m.__all__ if not hasattr(getattr(m, name), "op")]
     names = [f"{module}.{name}" for module, name in found]
     golden("api.txt", "\n".join(names) + "\n")

@@ -1,4 +1,4 @@
-"""Exported models: what is written, that it comes back whole and computes the same, and that damaged files are refused."""
+"""Exported models: what is written, that it comes back whole and computes the same, that damaged files are refused."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""A headless browser uses the page as people do, on both devices, and what it shows is compared with what Python says."""
+"""A headless browser uses the page as people do, on both devices; what it shows is compared with what Python says."""
 
 import os
 from collections.abc import Iterator
@@ -6,17 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nearfield as nf
 import numpy as np
+from playwright.sync_api import Browser, Page, sync_playwright
+
 from nearfield.data import Dataset
 from nearfield.deploy import Server, load
 from nearfield.train import predict
-from playwright.sync_api import Browser, Page, sync_playwright
 from train import Digits
 
 PICTURES = Path(__file__).resolve().parents[2] / ".cache" / "screenshots"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan", "--disable-background-networking"]
+FLAGS = [
+    "--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan",
+    "--disable-background-networking",
+]  # fmt: skip
 DIGITS = 20
 LEAST_EQUAL = 0.9
 TOLERANCE = 1e-4
@@ -32,17 +35,17 @@ COMPARE = """async ([device, drawings]) => {
 }"""
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """What is not as it must be."""
 
 
 def must(holds: Any, words: str) -> None:
     """Go on only if it holds."""
     if not holds:
-        raise Wrong(words)
+        raise WrongError(words)
 
 
-# -- strokes that make a picture ---------------------------------------------------------------------------------------------
+# -- strokes that make a picture ---------------------------------------------------------------------------------------
 
 
 def enlarged(image: np.ndarray) -> np.ndarray:
@@ -53,7 +56,7 @@ def enlarged(image: np.ndarray) -> np.ndarray:
 
 
 def strokes(image: np.ndarray) -> list[list[tuple[float, float]]]:
-    """Lines of a round pen that leave about this image: dabs where they help most, joined where the way between is ink."""
+    """Lines of a round pen that leave about this image: dabs where they help most, joined if there is ink between."""
     reach = np.arange(-3, 4)
     disc = (reach[:, None] ** 2 + reach**2) <= (PEN * SIZE / 2) ** 2
     wanted = np.pad(2.4 * enlarged(image) - 1, 3, constant_values=-1)
@@ -72,15 +75,16 @@ def strokes(image: np.ndarray) -> list[list[tuple[float, float]]]:
         pen = lines[-1][-1] if lines else dabs[0]
         nearest = min(dabs, key=lambda d: (d[0] - pen[0]) ** 2 + (d[1] - pen[1]) ** 2)
         dabs.remove(nearest)
-        between = [(round(pen[0] + (nearest[0] - pen[0]) * t), round(pen[1] + (nearest[1] - pen[1]) * t)) for t in (0.25, 0.5, 0.75)]
-        if lines and all(painted[y + 3, x + 3] for x, y in between):
+        way = nearest[0] - pen[0], nearest[1] - pen[1]
+        between = [(round(pen[0] + way[0] * t), round(pen[1] + way[1] * t)) for t in (0.25, 0.5, 0.75)]
+        if lines and all(painted[y : y + 7, x : x + 7][disc].mean() > 0.9 for x, y in between):
             lines[-1].append(nearest)
         else:
             lines.append([nearest])
     return [[((x + 0.5) / SIZE, (y + 0.5) / SIZE) for x, y in line] for line in lines]
 
 
-# -- the page ---------------------------------------------------------------------------------------------------------------
+# -- the page ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -91,7 +95,8 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith((url.split("?", maxsplit=1)[0], "data:", "blob:")) else wrong.append(request.url))
+    known = (url.split("?", maxsplit=1)[0], "data:", "blob:")
+    page.on("request", lambda request: None if request.url.startswith(known) else wrong.append(request.url))
     page.goto(url)
     page.wait_for_selector("#devices:enabled", state="attached", timeout=120_000)
     must(page.get_attribute("body", "data-device"), f"the page loads no model: {page.inner_text('#status')}")
@@ -112,7 +117,8 @@ def draw(page: Page, image: np.ndarray) -> str:
     box = page.locator("#sheet").bounding_box()
     for line in strokes(image):
         for n, (x, y) in enumerate(line):
-            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            place = box["x"] + x * box["width"], box["y"] + y * box["height"]
+            page.mouse.move(*place, steps=2 if n else 1)  # steps, because the page rounds corners off
             if n == 0:
                 page.mouse.down()
         page.mouse.up()
@@ -125,8 +131,10 @@ def check_drawings(page: Page, images: np.ndarray, labels: np.ndarray, said: np.
     wrong = [f"{was} as {now}" for was, now in zip(labels, answers, strict=True) if was != now]
     print(f"  misread: {', '.join(wrong) or 'none'}")
     python, right = (answers == said).mean(), (answers == labels).mean()
-    print(f"  {len(images)} digits drawn: {python:.0%} as Python reads the original, {right:.0%} right; {page.inner_text('#status')}")
-    must(python >= LEAST_EQUAL and right >= LEAST_EQUAL, f"drawn digits are read as {answers.tolist()}; they are {labels.tolist()}")
+    status = page.inner_text("#status")
+    print(f"  {len(images)} digits drawn: {python:.0%} as Python reads the original, {right:.0%} right; {status}")
+    words = f"drawn digits are read as {answers.tolist()}; they are {labels.tolist()}"
+    must(python >= LEAST_EQUAL and right >= LEAST_EQUAL, words)
 
 
 def check_words(page: Page) -> None:
@@ -152,11 +160,12 @@ def check_keyboard(browser: Browser, url: str) -> None:
 
 def use_keys(page: Page) -> None:
     """Draw, undo, clear."""
-    for keys in ("ArrowLeft " * 4, "Space", "ArrowRight " * 8, "ArrowDown ArrowDown ArrowLeft " * 4, "ArrowDown " * 1, "Space"):
+    slope = "ArrowDown ArrowDown ArrowLeft " * 4
+    for keys in ("ArrowLeft " * 4, "Space", "ArrowRight " * 8, slope, "ArrowDown", "Space"):
         for key in keys.split():
             page.keyboard.press(key)
-    answer = settled(page)
-    must(answer == "7" and (page.text_content("#said") or "").startswith("7"), f"a seven from the keyboard is read as {answer!r}")
+    answer, said = settled(page), page.text_content("#said") or ""
+    must(answer == "7" and said.startswith("7"), f"a seven from the keyboard is read as {answer!r}")
     page.screenshot(path=PICTURES / "digits-dark.png")
     page.keyboard.press("Backspace")
     must(settled(page) == "" and "Nothing" in page.inner_text("#answer"), "Backspace does not undo")
@@ -167,12 +176,14 @@ def use_keys(page: Page) -> None:
 
 def check_touch(browser: Browser, url: str) -> None:
     """A one, with a finger, on a telephone."""
-    with opened(browser, url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2) as page:
+    telephone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with opened(browser, url, **telephone, device_scale_factor=2) as page:
         box = page.locator("#sheet").bounding_box()
         session = page.context.new_cdp_session(page)
         for n in range(12):
             point = {"x": box["x"] + box["width"] * 0.5, "y": box["y"] + box["height"] * (0.15 + 0.06 * n)}
-            session.send("Input.dispatchTouchEvent", {"type": "touchMove" if n else "touchStart", "touchPoints": [point]})
+            kind = "touchMove" if n else "touchStart"
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         page.wait_for_selector(".drawn")
         answer = settled(page)
@@ -181,7 +192,9 @@ def check_touch(browser: Browser, url: str) -> None:
         must(page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than a telephone")
 
 
-def check_device(browser: Browser, site: str, device: str, images: np.ndarray, labels: np.ndarray, said: np.ndarray, model: Any) -> None:
+def check_device(
+    browser: Browser, site: str, device: str, images: np.ndarray, labels: np.ndarray, said: np.ndarray, model: Any
+) -> None:
     """Everything, on one device."""
     url = f"{site}?device={device}"
     with opened(browser, url, viewport={"width": 1000, "height": 780}) as page:
@@ -215,7 +228,7 @@ def check(folder: Path, network: Digits, held_out: Dataset) -> int:
         try:
             for device in ("wasm", "webgpu"):
                 check_device(browser, server.url, device, images, labels, said, model)
-        except Wrong as error:
+        except WrongError as error:
             print(f"  WRONG: {error}")
             return 1
         finally:

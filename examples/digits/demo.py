@@ -1,4 +1,4 @@
-"""Read handwritten digits in a web page: train a network, export it, serve a page that needs neither Python nor a server's help.
+"""Read handwritten digits in a web page: train a network, export it, serve a page that needs no Python.
 
     python demo.py --serve      train, write the page to examples/digits/site, and serve it on this machine
     python demo.py --check      train, and let a headless browser draw digits on the page
@@ -41,8 +41,8 @@ def trained(data: bytes) -> tuple[Digits, Dataset]:
     network, epochs = Digits(), 40
     rate = optim.cosine(4e-3, epochs * examples.count(64))
     history = fit(
-        network, examples.map(varied), loss=nn.losses.cross_entropy, optimizer=optim.AdamW(rate), epochs=epochs, batch_size=64,
-        validation=held_out, metrics=["accuracy"],
+        network, examples.map(varied), loss=nn.losses.cross_entropy, optimizer=optim.AdamW(rate), epochs=epochs,
+        batch_size=64, validation=held_out, metrics=["accuracy"],
     )  # fmt: skip
     print(history)
     return network, held_out

@@ -1,4 +1,4 @@
-"""From a drawing to the probabilities of ten digits: what the page runs, all of it Tensor functions in one exported model."""
+"""From a drawing to the probabilities of ten digits: what the page runs, Tensor functions in one exported model."""
 
 import nearfield as nf
 from nearfield import nn
@@ -9,7 +9,7 @@ SMALLEST = 24  # a drawing smaller than this is not made larger
 
 
 class Reader(nn.Module):
-    """A drawing, 0 where the paper is empty and 1 where there is ink, as a Digits network likes it, and what that says."""
+    """A drawing, 0 where the paper is empty and 1 where there is ink, as a Digits network likes it; what that says."""
 
     def __init__(self, network: Digits) -> None:
         self.network = network

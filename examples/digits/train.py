@@ -1,4 +1,4 @@
-"""Train a small convolutional network to read digits. This file runs as it is in Python and in a web page (Pyodide), on every device.
+"""Train a small convolutional network to read digits: as it is in Python and in a web page (Pyodide), on every device.
 
     python train.py digits.bin          on the best device; `python demo.py --data digits.bin` writes the file
 
@@ -42,7 +42,9 @@ def read(data: bytes) -> tuple[Dataset, Dataset]:
     return Dataset(x[:cut], y[:cut]), Dataset(x[cut:], y[cut:])
 
 
-def train(examples: Dataset, *, epochs: int = 15, batch_size: int = 64, rate: float = 3e-3, steps: int | None = None) -> tuple[Digits, list[float]]:
+def train(
+    examples: Dataset, *, epochs: int = 15, batch_size: int = 64, rate: float = 3e-3, steps: int | None = None
+) -> tuple[Digits, list[float]]:
     """The trained network, and the loss of every step; `steps` ends it early."""
     nf.random.seed(1)
     model, optimizer = Digits(), optim.Adam(rate)

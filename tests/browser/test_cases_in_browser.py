@@ -1,4 +1,4 @@
-"""Every operation in the browser: the cases of tests/cases.py, compiled here, run there by the runner without Python."""
+"""Every operation in the browser: the cases of tests/cases.py, compiled here, run there by the runner, no Python."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
