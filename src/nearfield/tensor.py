@@ -331,7 +331,8 @@ def _binary_operator(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]
 
 
 def _accepts(other: Any) -> bool:
-    return isinstance(other, (Tensor, int, float, list, tuple)) or hasattr(other, "__array__") or hasattr(other, "dtype")
+    kinds = (Tensor, int, float, list, tuple)
+    return isinstance(other, kinds) or hasattr(other, "__array__") or hasattr(other, "dtype")
 
 
 OPERATORS = {
