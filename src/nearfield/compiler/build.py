@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ..graph.graph import Graph
@@ -139,40 +139,34 @@ def _assemble(
     outputs = tuple(number[x] for x in _unique_outputs(graph))
     entry = Entry("main", inputs, outputs, 0, len(calls))
     kernels = list(unique)
-    spell = _webgpu if target.name == "webgpu" else _wasm
-    return spell(kernels, calls, tuple(buffers), entry, planned.arena, target)
+    program = Program(target.name, (), tuple(buffers), (), (), (entry,), planned.arena)
+    return _webgpu(program, kernels, calls) if target.name == "webgpu" else _wasm(program, kernels, calls, target)
 
 
-def _webgpu(
-    kernels: list[Kernel],
-    calls: list[tuple[int, tuple[int, ...]]],
-    buffers: tuple[Buffer, ...],
-    entry: Entry,
-    arena: int,
-    target: Target,
-) -> Program:
+def _webgpu(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]]) -> Program:
     spelled = [spell_kernel(kernel) for kernel in kernels]
     compiled = tuple(
         Compiled(f"{k.name}_{n}", text, len(k.arguments))
         for n, (k, (text, _)) in enumerate(zip(kernels, spelled, strict=True))
     )
     steps = tuple(Step(at, args, spelled[at][1], cost(kernels[at])) for at, args in calls)
-    return Program("webgpu", (), buffers, compiled, steps, (entry,), arena)
+    return replace(program, kernels=compiled, steps=steps)
 
 
-def _wasm(
-    kernels: list[Kernel],
-    calls: list[tuple[int, tuple[int, ...]]],
-    buffers: tuple[Buffer, ...],
-    entry: Entry,
-    arena: int,
-    target: Target,
-) -> Program:
+def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:
     from .wasm_module import assemble
 
+    (entry,) = program.entries
     relaxed = "relaxed-simd" in target.features
     module = assemble(kernels, calls, [(entry.name, entry.start, entry.stop)], relaxed=relaxed)
     compiled = tuple(Compiled(name, name, len(k.arguments)) for name, k in zip(module.names, kernels, strict=True))
     steps = tuple(Step(at, args, size, cost(kernels[at])) for (at, args), size in zip(calls, module.sizes, strict=True))
     features = ("relaxed-simd",) if relaxed else ()
-    return Program("wasm", features, buffers, compiled, steps, (entry,), arena, module.bytes, module.memory_flag)
+    return replace(
+        program,
+        features=features,
+        kernels=compiled,
+        steps=steps,
+        module=module.bytes,
+        memory_flag=module.memory_flag,
+    )

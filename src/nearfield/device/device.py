@@ -10,6 +10,7 @@ from ..program.program import Program
 __all__ = [
     "Device",
     "Memory",
+    "NativeSession",
     "Session",
     "Stats",
     "check_read",
@@ -157,6 +158,24 @@ class Session(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back the arena, constants and weights."""
+
+
+class NativeSession(Session):
+    """A Session whose weights are Memory that this process writes and reads."""
+
+    _sizes: dict[str, int]
+    _weights: dict[str, Memory]
+
+    def load_weights(self, values: Mapping[str, Data]) -> None:
+        sources = {name: octets(data) for name, data in values.items()}
+        for name, source in sources.items():  # all are looked at before the first is changed
+            check_weight(self._sizes, name, len(source))
+        for name, source in sources.items():
+            self.device.write(self._weights[name], source)
+
+    def read_weight(self, name: str) -> bytes:
+        nbytes = check_weight(self._sizes, name)
+        return bytes(self.device.read(self._weights[name], nbytes))
 
 
 def room_of(nbytes: int) -> int:

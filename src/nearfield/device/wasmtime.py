@@ -7,7 +7,7 @@ import asyncio
 import ctypes
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from threading import Lock
@@ -26,11 +26,10 @@ from .device import (
     Data,
     Device,
     Memory,
-    Session,
+    NativeSession,
     Stats,
     check_read,
     check_target,
-    check_weight,
     check_write,
     octets,
     room_of,
@@ -204,7 +203,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
-class WasmSession(Session):
+class WasmSession(NativeSession):
     """A Program in the device's memory, with one instance of its module for each thread that has run it."""
 
     def __init__(self, device: WasmDevice, program: Program) -> None:
@@ -240,17 +239,6 @@ class WasmSession(Session):
         if error is not None:
             raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
         return outputs
-
-    def load_weights(self, values: Mapping[str, Data]) -> None:
-        sources = {name: octets(data) for name, data in values.items()}
-        for name, source in sources.items():  # all are looked at before the first is changed
-            check_weight(self._sizes, name, len(source))
-        for name, source in sources.items():
-            self.device.write(self._weights[name], source)
-
-    def read_weight(self, name: str) -> bytes:
-        nbytes = check_weight(self._sizes, name)
-        return bytes(self.device.read(self._weights[name], nbytes))
 
     def close(self) -> None:
         with self.device.running:

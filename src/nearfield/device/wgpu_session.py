@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..program.program import Program
 from .call import Call, arrange, calls, find
-from .device import Data, Memory, Session, check_weight, octets, weight_sizes
+from .device import Memory, NativeSession, weight_sizes
 from .wgpu_pool import Block
 from .wgpu_record import Dispatch, Tape
 
@@ -21,7 +21,7 @@ GROUPS = 4096  # bind groups remembered
 CONSTANTS = 128 << 20  # bytes of constants in one buffer, unless one alone is larger
 
 
-class WgpuSession(Session):
+class WgpuSession(NativeSession):
     """Pipelines, the Program's own buffers, and what was recorded for the callers' buffers seen so far."""
 
     def __init__(self, device: "WgpuDevice", program: Program) -> None:
@@ -54,17 +54,6 @@ class WgpuSession(Session):
                     self._tapes.popitem(last=False)
             device.submit(tape)
         return outputs
-
-    def load_weights(self, values: Mapping[str, Data]) -> None:
-        sources = {name: octets(data) for name, data in values.items()}
-        for name, source in sources.items():  # all are looked at before the first is changed
-            check_weight(self._sizes, name, len(source))
-        for name, source in sources.items():
-            self.device.write(self._weights[name], source)
-
-    def read_weight(self, name: str) -> bytes:
-        nbytes = check_weight(self._sizes, name)
-        return bytes(self.device.read(self._weights[name], nbytes))
 
     def close(self) -> None:
         with self.device.running:
