@@ -19,7 +19,7 @@ const pen = { x: 0.5, y: 0.25, isDown: false, byKeys: false };
 function trace(context, size, stroke) {
   context.beginPath();
   context.moveTo(stroke[0][0] * size, stroke[0][1] * size);
-  if (stroke.length === 1) context.lineTo(stroke[0][0] * size, stroke[0][1] * size); // a round cap makes it a dot
+  if (stroke.length === 1) context.lineTo(stroke[0][0] * size + 0.01, stroke[0][1] * size); // a dot: its ends are round
   for (let i = 1; i < stroke.length; i++) {
     const [x, y] = stroke[i];
     const [a, b] = stroke[i + 1] ?? stroke[i];
