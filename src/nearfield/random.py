@@ -21,6 +21,7 @@ from .functional.statistics import argmax
 from .ops.arithmetic import less, maximum, minimum, sqrt
 from .ops.mathematics import cos, log
 from .ops.source import threefry
+from .shape import sizes_of
 from .tensor import Tensor, apply, leaf
 
 __all__ = [
@@ -29,10 +30,6 @@ __all__ = [
 ]  # fmt: skip
 
 UINT = DTYPES["uint32"]
-
-
-def _sizes(shape: Any) -> tuple[int, ...]:
-    return (operator.index(shape),) if hasattr(shape, "__index__") else tuple(operator.index(n) for n in shape)
 
 
 class Generator:
@@ -56,7 +53,7 @@ class Generator:
 
     def bits(self, shape: Any = (), *, words: int = 1) -> Tensor:
         """Random 32-bit words, uint32; with `words`, that many per element along a new first axis. One draw."""
-        sizes = (*((words,) if words > 1 else ()), *_sizes(shape))
+        sizes = (*((words,) if words > 1 else ()), *sizes_of("random", shape))
         counter = astype(apply("iota", n=prod(sizes)), UINT)
         y = threefry(self.state[0], self.state[1], counter)
         self.state = self.state + leaf(struct.pack("<2I", 0, 1), (2,), UINT)
@@ -128,14 +125,14 @@ class Generator:
         is_number = hasattr(x, "__index__") and not isinstance(x, Tensor)
         items = None if is_number else asarray(x)
         n = operator.index(x) if items is None else items.shape[axis]
-        count = prod(_sizes(shape))
+        count = prod(sizes_of("random", shape))
         if not n or (not replace and count > n):
             how = "with" if replace else "without"
             raise ShapeError(
                 f"choice: {count} of {n} elements cannot be chosen {how} replacement; give more elements, or ask for "
                 "fewer."
             )
-        places = reshape(self._places(n, count, replace, p), _sizes(shape))
+        places = reshape(self._places(n, count, replace, p), sizes_of("random", shape))
         return places if items is None else take(items, places, axis=axis)
 
     def _places(self, n: int, count: int, replace: bool, p: Any) -> Tensor:

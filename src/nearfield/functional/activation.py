@@ -3,8 +3,10 @@
 from math import pi, sqrt
 from typing import Any
 
+from ..errors import ShapeError
 from ..ops.arithmetic import maximum, minimum, where
 from ..ops.mathematics import erf, exp, expm1, log, log1p, sigmoid, tanh
+from ..shape import axes_of, axis_of
 from ..tensor import Tensor, apply, call
 from .statistics import max as largest
 from .statistics import sum as total
@@ -125,8 +127,10 @@ def glu(x: Tensor, *, axis: int = -1) -> Tensor:
     errors  ShapeError if the axis has an odd size
     source  Dauphin et al. 2016, arXiv:1612.08083
     """
+    axis = axis_of("glu", axis, x.ndim)
     half = x.shape[axis] // 2
-    axis %= x.ndim
+    if x.shape[axis] % 2:
+        raise ShapeError(f"glu: axis {axis} of {x.shape} has size {x.shape[axis]}; accepted are even sizes.")
     pairs = call("reshape", x, (*x.shape[:axis], 2, half, *x.shape[axis + 1 :]))
     a, b = (apply("take", pairs, call("asarray", i), axis=axis) for i in (0, 1))
     return a * sigmoid(b)
@@ -141,18 +145,21 @@ def _shifted(x: Tensor, axis: Any) -> tuple[Tensor, Tensor]:
 
 def softmax(x: Tensor, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """e^x over its sum along an axis: positive, with sum 1."""
+    axis = axes_of("softmax", axis, x.ndim)
     e = exp(_shifted(x, axis)[0])
     return e / total(e, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Tensor, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """log(softmax(x)), exact also where softmax is 0."""
+    axis = axes_of("log_softmax", axis, x.ndim)
     shifted = _shifted(x, axis)[0]
     return shifted - log(total(exp(shifted), axis=axis, keepdims=True))
 
 
 def logsumexp(x: Tensor, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """log of the sum of e^x along axes (None: all)."""
+    axis = axes_of("logsumexp", axis, x.ndim)
     shifted, top = _shifted(x, axis)
     y = log(total(exp(shifted), axis=axis, keepdims=True)) + top
     return y if keepdims else total(y, axis=axis)

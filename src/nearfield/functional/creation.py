@@ -1,12 +1,12 @@
 """Arrays from patterns: one value, counters, diagonals, grids."""
 
-import operator
 from math import ceil
 from typing import Any
 
 from ..dtype import DTYPES, canonical, result_type
 from ..errors import ShapeError
 from ..ops.arithmetic import equal, greater_equal, less_equal, where
+from ..shape import sizes_of
 from ..tensor import Tensor, apply, call, method
 from .conversion import asarray, astype
 
@@ -16,20 +16,12 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _sizes(who: str, shape: Any) -> tuple[int, ...]:
-    """A shape from one size or several."""
-    sizes = (shape,) if hasattr(shape, "__index__") else tuple(shape)
-    if any(operator.index(n) < 0 for n in sizes):
-        raise ShapeError(f"{who}: shape {sizes} has a negative size; accepted are 0 and more.")
-    return tuple(operator.index(n) for n in sizes)
-
-
 def _on(x: Tensor, device: str | None) -> Tensor:
     return x if device is None else call("to_device", x, device)
 
 
 def _filled(who: str, shape: Any, value: Any, dtype: Any, device: str | None) -> Tensor:
-    return _on(call("broadcast_to", asarray(value, dtype), _sizes(who, shape)), device)
+    return _on(call("broadcast_to", asarray(value, dtype), sizes_of(who, shape)), device)
 
 
 @method
@@ -110,7 +102,7 @@ def linspace(
 ) -> Tensor:
     """`num` evenly spaced values from start to stop, which is the last or, without `endpoint`, the next after it."""
     wanted = canonical(dtype or "float32")
-    (count,) = _sizes("linspace", num)
+    (count,) = sizes_of("linspace", num)
     gaps = max(count - 1 if endpoint else count, 1)
     number = apply("iota", n=count)
     compute = "float64" if wanted.name == "float64" else "float32"
@@ -125,7 +117,7 @@ def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: str | None = None
 ) -> Tensor:
     """A matrix of ones on the k-th diagonal above the main one (below for negative k), zeros elsewhere."""
-    rows, cols = _sizes("eye", (n_rows, n_rows if n_cols is None else n_cols))
+    rows, cols = sizes_of("eye", (n_rows, n_rows if n_cols is None else n_cols))
     return _on(astype(equal(*_places(rows, cols, k)), dtype or "float32"), device)
 
 

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from ..errors import AxisError, ShapeError
-from ..shape import axes_of, axis_of, broadcast
+from ..shape import axes_of, axis_of, broadcast, sizes_of
 from ..tensor import Tensor, apply, method
 from .conversion import asarray
 
@@ -26,6 +26,8 @@ def reshape(x: Any, /, shape: Any, *more: int, copy: bool | None = None) -> Tens
     """
     x = asarray(x)
     given = (shape, *more) if hasattr(shape, "__index__") else shape
+    if isinstance(given, (str, float)) or not all(hasattr(n, "__index__") for n in given):
+        raise ShapeError(f"reshape: shape is {shape!r}; accepted are integers, one by one or in a list or tuple.")
     sizes = tuple([operator.index(n) for n in given])
     if -1 in sizes:
         known = prod(n for n in sizes if n != -1)
@@ -49,7 +51,7 @@ def broadcast_to(x: Any, /, shape: Any) -> Tensor:
     errors   ShapeError if another axis differs
     """
     x = asarray(x)
-    wanted = tuple([operator.index(n) for n in shape])
+    wanted = sizes_of("broadcast_to", shape)
     if len(wanted) < x.ndim or any(
         n not in (1, m) for n, m in zip(x.shape, wanted[len(wanted) - x.ndim :], strict=True)
     ):

@@ -47,9 +47,9 @@ class Callback:
 class _Watch:
     """The best of a number so far: smaller is better, except for accuracies and the like."""
 
-    def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
+    def __init__(self, who: str, monitor: str, mode: str, min_delta: float) -> None:
         if mode not in ("min", "max", "auto"):
-            raise ValueError(f"mode is {mode!r}; accepted are 'min', 'max' and 'auto'.")
+            raise ValueError(f"{who}: mode is {mode!r}; accepted are 'min', 'max' and 'auto'.")
         grows = any(word in monitor for word in ("accuracy", "f1", "top_", "auc", "precision", "recall"))
         self.monitor, self.sign, self.min_delta = (
             monitor,
@@ -98,7 +98,8 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        self.watch, self.patience, self.restore_best = _Watch(monitor, mode, min_delta), patience, restore_best
+        watch = _Watch("EarlyStopping", monitor, mode, min_delta)
+        self.watch, self.patience, self.restore_best = watch, patience, restore_best
         self.kept: dict[str, Tensor] = {}
 
     def on_epoch_end(self, run: "Run") -> None:
@@ -146,7 +147,7 @@ class ReduceOnPlateau(Callback):
         min_delta: float = 0.0,
     ) -> None:
         self.watch, self.factor, self.patience, self.smallest = (
-            _Watch(monitor, mode, min_delta),
+            _Watch("ReduceOnPlateau", monitor, mode, min_delta),
             factor,
             patience,
             smallest,

@@ -40,7 +40,7 @@ class Checkpoint(Callback):
         mode: str = "auto",
     ) -> None:
         self.path, self.every, self.every_steps = Path(path), every, every_steps
-        self.watch = _Watch(monitor, mode, 0.0) if best_only else None
+        self.watch = _Watch("Checkpoint", monitor, mode, 0.0) if best_only else None
 
     def on_batch_end(self, run: "Run") -> None:
         """Write after every so many steps."""
