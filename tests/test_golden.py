@@ -1,4 +1,4 @@
-"""Golden files: what the compiler makes of well-known expressions, what wrong calls say. `make golden` rewrites them."""
+"""Golden files: what the compiler makes of well-known expressions, what wrong calls say. Rewritten by `make golden`."""
 
 import inspect
 import re
