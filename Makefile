@@ -6,7 +6,7 @@ SETUP := PYTHON="$(PYTHON)" tools/setup.sh
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel golden web bench clean setup system
+.PHONY: help demo test check format wheel golden mutants web bench clean setup system
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -41,6 +41,9 @@ wheel: .venv/stamp-dev ## dist/nearfield-*.whl
 golden: setup ## rewrite tests/golden from what the code does now; read the diff
 	NEARFIELD_GOLDEN=1 $(BIN)/python -m pytest -q -m "not browser"
 	@git --no-pager diff --stat -- tests/golden
+
+mutants: setup ## plant mistakes one at a time in a copy, and count those that the tests catch
+	$(BIN)/python tools/mutants.py
 
 web: web/node_modules/stamp ## build the runner into src/nearfield/web
 	npm --prefix web run --silent build

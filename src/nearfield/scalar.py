@@ -9,7 +9,7 @@ range is known and whose sums, quotients and remainders are simplified when they
 
 import struct
 from collections.abc import Callable
-from math import inf
+from math import copysign, inf, nan
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -25,6 +25,7 @@ __all__ = [
     "floor",
     "fresh",
     "horner",
+    "identity",
     "isnan",
     "less",
     "less_equal",
@@ -54,6 +55,10 @@ INSTRUCTIONS = {
     "select": 3, "cast": 1, "bits": 1,
 }  # fmt: skip
 
+_INT32 = (-(2**31), 2**31 - 1)
+_RANGES = {
+    "bool": (0, 1), "index": _INT32, "int32": _INT32, "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1),
+}  # fmt: skip
 _TABLE: "WeakValueDictionary[tuple[object, ...], K]" = WeakValueDictionary()
 INDEX_RULES: "dict[str, Callable[[K, K], K]]" = {}  # filled by index.py: how sums of index expressions simplify
 _PACK = {"float32": "<f", "float64": "<d", "int32": "<i", "uint32": "<I", "int64": "<q"}
@@ -198,7 +203,17 @@ def load(buffer: object, index: K, type: str, mask: K | None = None) -> K:
 
 def reduce(kind: str, variables: tuple[K, ...], body: K) -> K:
     """`body` folded over all values of the variables; kind is "sum", "prod", "min" or "max"."""
+    if any(v.value[1] == 0 for v in variables):
+        return identity(kind, body.type)
     return make("reduce", body.type, (body,), (kind, variables)) if variables else body
+
+
+def identity(kind: str, type: str) -> K:
+    """What folding nothing gives: 0, 1, or the largest or smallest value of the type."""
+    if kind in ("sum", "prod"):
+        return const(0 if kind == "sum" else 1, type)
+    low, high = _RANGES.get(type, (-inf, inf))
+    return const(high if kind == "min" else low, type)
 
 
 def _like(x: object, other: K) -> K:
@@ -239,7 +254,14 @@ def _folded(op: str, a: K, b: K) -> K | None:
         return const(x - y, a.type)
     if op == "mul":
         return const(x * y, a.type)
-    return const(x / y, a.type) if op == "div" and a.type == "float32" and y != 0 else None
+    if op == "div" and a.type == "float32":
+        return const(x / y if y else _over_zero(x, y), a.type)
+    return None
+
+
+def _over_zero(x: float, y: float) -> float:
+    """x / y for a zero y."""
+    return nan if x == 0 or str(x) == "nan" else copysign(inf, x) * copysign(1.0, y)
 
 
 def _neutral(op: str, a: K, b: K) -> K | None:

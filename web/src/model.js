@@ -192,5 +192,5 @@ async function choose(programs, options, single) {
     }
   }
   device?.close();
-  throw new DeviceError(`load: no Program of the model runs here. ${reasons.join(" ") || `None is for ${show(options.device)}.`}`);
+  throw new DeviceError(`load: no Program runs here. ${reasons.join(" ") || `None is for ${show(options.device)}.`}`);
 }

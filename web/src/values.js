@@ -64,7 +64,7 @@ export function toBytes(value, input) {
 function pixels(source, { name, dtype, shape }) {
   const [h, w, c] = shape.length === 4 && shape[0] === 1 ? shape.slice(1) : shape.length === 3 ? shape : [0, 0, 0];
   if (!h || !w || ![1, 3, 4].includes(c))
-    throw new DeviceError(`run: input '${name}': not an array for ${dtype}[${shape}]; pictures are for [1, h, w, c] and [h, w, c].`);
+    throw new DeviceError(`run: input '${name}': not an array for ${dtype}[${shape}]; pictures need [h, w, c].`);
   let { data } = source;
   if (!data || source.width !== w || source.height !== h) {
     const draw = (/** @type {number} */ width, /** @type {number} */ height) =>

@@ -9,7 +9,7 @@ from ..scalar import K, walk
 from .kernel import Kernel, cost
 from .wasm import VALUE, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, put, tee
-from .wasm_schedule import FOLD, Schedule, extent, identity, schedule
+from .wasm_schedule import FOLD, Schedule, extent, schedule
 from .wasm_values import REVERSED, Values
 
 __all__ = ["Compiled", "compile_kernel"]
@@ -343,7 +343,7 @@ class Fold:
         self.tails = [self._accumulator(n, False) for n, _ in members] if self.lanes and extent(self.inner) % 4 else []
 
     def _accumulator(self, node: K, vector: bool) -> int:
-        start = identity(node.value[0], node.type)
+        start = k.identity(node.value[0], node.type)
         local = self.loops.f.local("v128" if vector else VALUE[node.type])
         self.loops.emit(self.loops.value(start, "v" if vector else "s") + put(local))
         return local

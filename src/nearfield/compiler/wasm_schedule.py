@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
-from math import inf, prod
+from math import prod
 
 from .. import scalar as k
 from ..index import linear
 from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
 
-__all__ = ["FOLD", "Schedule", "extent", "identity", "loads_of", "reduces_of", "schedule", "simplified"]
+__all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified"]
 
 FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}  # the instruction that a reduction repeats
 PIECES = 64  # a range has about this many parts, if it can
@@ -23,17 +23,6 @@ SMALL = 9  # turns of an inner loop that are written out
 def extent(v: K) -> int:
     """How often a loop variable runs."""
     return int(v.value[1])
-
-
-def identity(kind: str, type: str) -> K:
-    """What a reduction over nothing gives."""
-    if kind in ("sum", "prod"):
-        return k.const(kind == "prod", type)
-    low, high = {
-        "int32": (-(2**31), 2**31 - 1), "index": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1),
-        "int64": (-(2**63), 2**63 - 1), "bool": (0, 1),
-    }.get(type, (-inf, inf))  # fmt: skip
-    return k.const(high if kind == "min" else low, type)
 
 
 @dataclass
@@ -171,7 +160,7 @@ def _replaced(root: K, table: dict[K, K], fewer: dict[tuple[K, ...], tuple[K, ..
 def _shorter(node: K, body: K, fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
     kind, variables = node.value
     if 0 in map(extent, variables):
-        return identity(kind, node.type)
+        return k.identity(kind, node.type)
     left = fewer[variables]
     return k.reduce(kind, left, body) if left else body
 

@@ -7,7 +7,7 @@ import math
 import struct
 
 from ..dtype import DType
-from ..scalar import K, const_value
+from ..scalar import K, const_value, identity
 
 __all__ = ["FUNCTIONS", "TYPES", "WGSL", "Scope", "element_type", "literal"]
 
@@ -227,8 +227,7 @@ class Writer:
         """A loop in this scope that folds the body; one thread does all of it."""
         kind, variables = node.value
         total = self.name()
-        empty = any(v.value[1] == 0 for v in variables)
-        scope.lines.append(f"var {total} = {self.identity(kind, node.type, empty=empty)};")
+        scope.lines.append(f"var {total} = {self.identity(kind, node.type)};")
         inner = scope
         opened: list[tuple[Scope, K]] = []
         for v in variables:
@@ -248,19 +247,9 @@ class Writer:
             ]
         return total
 
-    def identity(self, kind: str, type: str, *, empty: bool = False) -> str:
+    def identity(self, kind: str, type: str) -> str:
         """What folding nothing gives."""
-        from ..scalar import const
-
-        number: float = {"sum": 0, "prod": 1}.get(kind, 0)
-        if kind in ("min", "max"):
-            low, high = {"float32": (-math.inf, math.inf), "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1)}[
-                type
-            ]
-            number = high if kind == "min" else low
-        if empty:
-            return self.hidden(const(number, type))  # so that 0 × NaN is NaN after a sum over nothing, too
-        return self.literal(const(number, type))
+        return self.literal(identity(kind, type))
 
     def fold(self, kind: str, type: str, total: str, value: str) -> str:
         """One step of a fold."""

@@ -62,7 +62,7 @@ def _real_floor(x: K, y: K) -> K:
     rest, zero = x - n * y, _zero(x)
     below = (k.less(rest, zero) & k.less(zero, y)) | (k.less(zero, rest) & k.less(y, zero))
     lost = k.equal(q, zero) & below
-    return k.select(k.equal(rest, zero), n, k.select(lost & k.equal(n, zero), q - 1.0, q))
+    return k.select(k.equal(n * y, x), n, k.select(lost & k.equal(n, zero), q - 1.0, q))
 
 
 @elementwise(
