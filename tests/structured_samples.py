@@ -83,6 +83,8 @@ KNOWN: dict[str, list[dict[str, Any]]] = {
         einsum("bnk,bkm->bnm", (2, 3, 4), (2, 4, 5)),
         einsum("nk,nk->n", (3, 5), (3, 5)),
         einsum("n,m->nm", (3,), (5,)),
+        einsum("nk,km->n", (3, 5), (5, 4)),
+        einsum("nk,km->m", (3, 5), (5, 4)),
         einsum("n,n->", (7,), (7,)),
         einsum("nk,km->nm", (3, 0), (0, 2)),
         einsum("nk,km->mn", (33, 40), (40, 17)),

@@ -1,0 +1,90 @@
+"""Index expressions: whatever is simplified away, the number stays the same, and lies within the bounds."""
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+
+from nearfield import scalar as k
+from nearfield.index import flatten, unflatten
+from nearfield.scalar import K
+
+
+def number(x: K, values: dict[K, int]) -> Any:
+    """The value of an index expression, given its variables'."""
+    if x.op == "var":
+        return values[x]
+    if x.op == "const":
+        return x.value
+    args = [number(a, values) for a in x.args]
+    if x.op == "linear":
+        constant, *factors = x.value
+        return constant + sum(c * a for c, a in zip(factors, args, strict=True))
+    rules = {
+        "mul": lambda a, b: a * b, "div": lambda a, b: a // b, "rem": lambda a, b: a % b, "min": min, "max": max,
+        "lt": lambda a, b: a < b, "eq": lambda a, b: a == b, "not": lambda a: not a,
+    }  # fmt: skip
+    return rules[x.op](*args)
+
+
+def grown(rng: random.Random, pool: list[tuple[K, Any]]) -> tuple[K, Any]:
+    """A larger expression, and how Python computes it from the variables' values."""
+    (x, f), (y, g) = rng.choice(pool), rng.choice(pool)
+    n = rng.choice([1, 2, 3, 4, 6, 7, 12])
+    return rng.choice([
+        (x + y, lambda v: f(v) + g(v)),
+        (x - y, lambda v: f(v) - g(v)),
+        (x * n, lambda v: f(v) * n),
+        (x * n + y, lambda v: f(v) * n + g(v)),
+        (x + n, lambda v: f(v) + n),
+        (x // n, lambda v: f(v) // n),
+        (x % n, lambda v: f(v) % n),
+        (x // n * n + x % n, f),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_simplified_expressions_give_the_same_number(seed: int) -> None:
+    """For all values of the variables; the divisors share factors with the coefficients."""
+    rng = random.Random(seed)
+    variables = [k.var(f"i{n}", rng.choice([1, 2, 3, 5, 8])) for n in range(3)]
+    extents = [v.value[1] for v in variables]
+    pool: list[tuple[K, Any]] = [(v, lambda values, v=v: values[v]) for v in variables if v.op == "var"]
+    for _ in range(12):
+        pool.append(grown(rng, pool[-8:]))
+    x, y = pool[-1][0], pool[-2][0]
+    for point in itertools.product(*map(range, extents)):
+        values = dict(zip(variables, point, strict=True))
+        for expression, compute in pool:
+            want = compute(values)
+            assert number(expression, values) == want, f"{expression} at {point}"
+            assert expression.low <= want <= expression.high, f"{expression} at {point}"
+        f, g = pool[-1][1](values), pool[-2][1](values)
+        assert number(k.less(x, y), values) == (f < g)
+        assert number(k.equal(x, y), values) == (f == g)
+
+
+SHAPES = [((6, 4), (8, 3)), ((2, 3, 4), (6, 4)), ((5,), (5, 1)), ((12,), (2, 3, 2)), ((7, 9), (63,)), ((1, 6), (3, 2))]
+
+
+@pytest.mark.parametrize(("shape", "other"), SHAPES)
+def test_positions_and_indices_belong_together(shape: tuple[int, ...], other: tuple[int, ...]) -> None:
+    """Row-major positions; going through another shape and back is the index again."""
+    index = [k.var(f"i{n}", size) if size > 1 else k.const(0, "index") for n, size in enumerate(shape)]
+    there = unflatten(flatten(index, shape), other)
+    back = unflatten(flatten(there, other), shape)
+    for position, point in enumerate(itertools.product(*map(range, shape))):
+        values = {v: p for v, p in zip(index, point, strict=True) if v.op == "var"}
+        assert number(flatten(index, shape), values) == position
+        assert flatten_numbers([number(i, values) for i in there], other) == position
+        assert [number(i, values) for i in back] == list(point)
+
+
+def flatten_numbers(point: list[int], shape: tuple[int, ...]) -> int:
+    """The row-major position of a point."""
+    position = 0
+    for p, n in zip(point, shape, strict=True):
+        assert 0 <= p < n
+        position = position * n + p
+    return position

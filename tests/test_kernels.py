@@ -1,0 +1,64 @@
+"""Kernels where their grids, tiles and rows end: sizes that fill no workgroup, or more than one direction of a grid."""
+
+import numpy as np
+import pytest
+
+import nearfield as nf
+
+
+@pytest.fixture(autouse=True)
+def _on(device: str) -> str:
+    return device
+
+
+def array(*shape: int) -> np.ndarray:
+    """Small whole numbers: sums of them are exact in any order."""
+    return np.random.default_rng(list(shape)).integers(-4, 5, shape).astype("float32")
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (3, 21, 2), (63, 1, 5), (2, 2, 70), (65, 3, 4)])
+def test_results_stored_in_another_order(shape: tuple[int, ...]) -> None:
+    """What lies beyond the last point of the grid is not stored: turned around, it would lie inside the result."""
+    x = array(*shape)
+    got = nf.permute_dims(nf.sum(nf.asarray(x), axis=2), (1, 0)) + 1.0
+    np.testing.assert_array_equal(got.numpy(), x.sum(axis=2).T + 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_more_workgroups_than_one_direction_has(dtype: str) -> None:
+    """A grid has at most 65535 workgroups in a direction; the rest stand in the second."""
+    n = 65535 * 64 * (1 if dtype == "float32" else 4) + 1000
+    x = nf.astype(nf.arange(n) % 100, dtype)
+    y = (x + nf.asarray(1, dtype)).numpy()
+    np.testing.assert_array_equal(y, (np.arange(n) % 100 + 1).astype(dtype))
+
+
+LONG = [((70_000,), 0), ((1 << 20,), 0), ((8, 16_384), 1), ((16_384, 8), 0), ((128, 8192), None), ((4, 65_536, 3), 1)]
+
+
+@pytest.mark.parametrize(("shape", "axis"), LONG)
+def test_long_reductions(shape: tuple[int, ...], axis: int | None) -> None:
+    """Folded in two, so that many threads share the work."""
+    x = array(*shape)
+    np.testing.assert_array_equal(nf.sum(nf.asarray(x), axis=axis).numpy(), x.sum(axis=axis))
+    np.testing.assert_array_equal(nf.max(nf.asarray(x), axis=axis).numpy(), x.max(axis=axis))
+
+
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (33, 40, 17), (65, 17, 130), (64, 100, 64), (9, 257, 31)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_that_fill_no_tile(sizes: tuple[int, int, int], *, turned: bool) -> None:
+    """Rows, columns and the length of the sum, each a little more or less than a tile."""
+    n, length, m = sizes
+    a, b = array(n, length), array(length, m)
+    right = nf.permute_dims(nf.asarray(np.ascontiguousarray(b.T)), (1, 0)) if turned else nf.asarray(b)
+    np.testing.assert_array_equal((nf.asarray(a) @ right).numpy(), a @ b)
+
+
+@pytest.mark.parametrize("shape", [(3, 129), (70, 127), (2, 1000), (300, 64)])
+def test_rows_that_fill_no_workgroup(shape: tuple[int, int]) -> None:
+    """Two folds of each row, and all of the row made from them."""
+    x = array(*shape)
+    y = nf.asarray(x) - nf.max(nf.asarray(x), axis=1, keepdims=True)
+    got = (y - nf.sum(y, axis=1, keepdims=True)).numpy()
+    want = x - x.max(axis=1, keepdims=True)
+    np.testing.assert_array_equal(got, want - want.sum(axis=1, keepdims=True))
