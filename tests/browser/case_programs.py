@@ -76,15 +76,3 @@ def graph_of(cases: list[Case]) -> tuple[Graph, bytes]:
             results.append(apply(case.op, *args, **case.attrs))
         graph, _ = trace([y.node for y in results], [x.node for x in inputs])
     return graph, b"".join(data)
-
-
-# What is right as WGSL has it and differs from NumPy: "op[label" -> why. Everything else must agree.
-ON_WEBGPU = {
-    "add[second is 0": "-0 + 0 is folded to -0: WGSL may assume that the sign of a zero does not matter",
-    "multiply[second is 0": "x * 0 is folded to 0: WGSL may assume that there is neither infinity nor NaN",
-}
-
-
-def known(complaints: list[str], device: str) -> list[str]:
-    """The complaints that ON_WEBGPU does not explain."""
-    return [text for text in complaints if device != "webgpu" or not text.startswith(tuple(ON_WEBGPU))]

@@ -28,7 +28,8 @@ WGSL = {
 ARITHMETIC = {"add", "sub", "mul", "div", "rem"}
 
 # Where K says more than WGSL does: NaN (`!=` is ordered on some drivers), division by zero and by huge numbers (whose
-# reciprocal is flushed to 0), remainders of negative integers (undefined in SPIR-V), overflow.
+# reciprocal is flushed to 0), remainders of negative integers (undefined in SPIR-V), overflow, the rounding of large
+# unsigned integers (WGSL allows either neighbour).
 FUNCTIONS = {
     "nf_zero": "fn nf_zero() -> u32 { return select(0u, 1u, arrayLength(&b0) == 0u); }",
     "nf_isnan": "fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }",
@@ -48,6 +49,7 @@ FUNCTIONS = {
     "nf_rem_i32": "fn nf_rem_i32(a: i32, b: i32) -> i32 { if (b == 0 || b == -1) { return 0; } return a - a / b * b; }",
     "nf_div_u32": "fn nf_div_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a / b; }",
     "nf_rem_u32": "fn nf_rem_u32(a: u32, b: u32) -> u32 { if (b == 0u) { return 0u; } return a % b; }",
+    "nf_u32_f32": "fn nf_u32_f32(x: u32) -> f32 { return f32(x >> 16u) * 65536.0 + f32(x & 0xffffu); }",
     "nf_f32_i32": (
         "fn nf_f32_i32(x: f32) -> i32 { if (nf_isnan(x)) { return 0; } if (x >= 2147483648.0) { return 2147483647; } "
         "if (x <= -2147483648.0) { return -2147483647 - 1; } return i32(x); }"
@@ -70,7 +72,7 @@ FUNCTIONS = {
 }
 NEEDS = {"nf_rem_f32": "nf_div_f32", "nf_min_f32": "nf_isnan", "nf_max_f32": "nf_isnan", "nf_f32_i32": "nf_isnan"}
 PLAIN_CASTS = {
-    "nf_i32_f32": "f32({0})", "nf_u32_f32": "f32({0})", "nf_bool_f32": "select(0.0, 1.0, {0})",
+    "nf_i32_f32": "f32({0})", "nf_bool_f32": "select(0.0, 1.0, {0})",
     "nf_i32_i32": "{0}", "nf_u32_i32": "bitcast<i32>({0})", "nf_bool_i32": "select(0, 1, {0})",
     "nf_i32_u32": "bitcast<u32>({0})", "nf_bool_u32": "select(0u, 1u, {0})",
     "nf_f32_bool": "(!({0} == 0.0))", "nf_i32_bool": "({0} != 0)", "nf_u32_bool": "({0} != 0u)",
