@@ -1,0 +1,192 @@
+# ruff: noqa: E501 - the rows of the table are what they are
+"""Plant mistakes in a copy of the tree, one at a time, and see whether the tests notice.
+
+    python tools/mutants.py             all; exit status 1 if fewer than 19 of 20 are caught
+    python tools/mutants.py wgsl plan   those whose name contains one of the words
+
+Each record names a file, the text to change (which must stand there exactly once, else the record is out of date), the text
+to put there, and the tests that should fail. Tests run with -x in the copy; they must pass there before anything is planted.
+"""
+
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("src", "tests", "web", "docs", "pyproject.toml", "README.md", "CHANGELOG.md")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "node_modules", ".cache", "browser")
+TIMEOUT_S = 600
+WANTED = 0.95
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake; `file` is below src/nearfield."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+OPS = "tests/test_ops.py -k "
+GRADS = "tests/test_grads.py -k "
+COMPILER = "tests/test_compiler.py"
+PROGRAM = "tests/test_program.py"
+KERNELS = "tests/test_kernels.py -k "
+
+MUTANTS = [
+    # What operations mean.
+    Mutant("constant of exp", "ops/approximation.py", "0.041666552, 0.008363233", "0.041666552, 0.008763233", OPS + "exp"),
+    Mutant("constant of atan", "ops/approximation.py", "0.1999954, -0.14263912", "0.1999954, -0.14363912", OPS + "atan"),
+    Mutant("multiples in remainder", "ops/arithmetic.py", "wrong = k.not_equal(r, zero) & (k.less(r, zero) ^ k.less(y, zero))", "wrong = k.less(r, zero) ^ k.less(y, zero)",
+           OPS + "remainder"),
+    Mutant("division by zero", "ops/arithmetic.py", "k.select(k.equal(y, 0), _zero(x), q - k", "k.select(k.equal(y, 1), _zero(x), q - k",
+           OPS + "floor_divide"),
+    Mutant("fold of prod", "ops/reduce.py", '@reduction(kind="prod"', '@reduction(kind="sum"', OPS + "prod"),
+    Mutant("argmax without NaN", "ops/reduce.py", "at = at | k.isnan(x)", "at = at", OPS + "argmax"),
+    Mutant("index map of permute", "ops/movement.py", "return [i[axes.index(a)] for a", "return [i[axes[a]] for a", OPS + "permute"),
+    Mutant("index map of slice", "ops/movement.py", "return [v * h + b for", "return [v * h + abs(b) * (h > 0) for", OPS + "slice"),
+    Mutant("guard of pad", "ops/movement.py", "if h > 1:\n            mask = mask & k.equal(q % h, ZERO)", "if h > 1:", OPS + "pad"),
+    Mutant("guard of conv", "ops/contraction.py", 'k.const((size - 1) * spread + 1, "index"))\n        if spread > 1:',
+           'k.const(size * spread + 1, "index"))\n        if spread > 1:', OPS + "conv"),
+    Mutant("letters of einsum", "ops/contraction.py", "for c in dict.fromkeys(a + b) if c not in place]", "for c in dict.fromkeys(a) if c not in place]",
+           OPS + "einsum"),
+    # Gradients.
+    Mutant("gradient of divide", "ops/arithmetic.py", "(g / y, -g * z / y)", "(g / y, g * z / y)", GRADS + "divide"),
+    Mutant("gradient of einsum", "ops/contraction.py", "_side(g, b, a, out, lb, la), _side(g, a, b, out, la, lb)",
+           "_side(g, b, a, out, lb, la), _side(g, b, a, out, lb, la)", GRADS + "einsum"),
+    Mutant("gradient of slice", "ops/movement.py", "first = b if s > 0 else b + (m - 1) * s", "first = b", GRADS + "slice"),
+    Mutant("gradient of conv", "ops/contraction.py", "low = [reach[d] - pad[d][0] for d in axes]", "low = [reach[d] - pad[d][1] for d in axes]",
+           GRADS + "conv"),
+    Mutant("sum of gradients", "grad.py", "g if held is None else held + g", "g", "tests/test_grads.py tests/test_nn.py"),
+    # Index arithmetic and the compiler.
+    Mutant("quotients of sums", "index.py", 'if rest.op == "div":\n        rest, n = rest.args[0], n * int(rest.args[1].value)',
+           'if rest.op == "div":\n        rest, n = rest.args[0], n + int(rest.args[1].value)', "tests/test_index.py"),
+    Mutant("remainders of sums", "index.py", 'return add(mul(small, k.const(common, "index")), k.const(constant % common, "index"))',
+           'return mul(small, k.const(common, "index"))', "tests/test_index.py"),
+    Mutant("quotients of negative sums", "index.py", "shift = -(rest.low // n)\n        qc, rc = qc - shift", "shift = -(rest.low // n)\n        qc, rc = qc", "tests/test_index.py"),
+    Mutant("bounds of an index", "index.py", "if d.high < 0:\n        return k.const(True", "if d.high <= 0:\n        return k.const(True", "tests/test_index.py"),
+    Mutant("long reductions", "compiler/simplify.py", "a if a < axis else a + 1 for a in axes", "a if a <= axis else a + 1 for a in axes",
+           KERNELS + "long"),
+    Mutant("fusion of epilogues", "compiler/fuse.py", "return not self.anchor(i)", "return True", COMPILER),
+    Mutant("fusion that changes uses", "compiler/fuse.py", "if len(self.users[i]) != 1 or i in self.outputs:\n                return False",
+           "if i in self.outputs:\n                return False", COMPILER),
+    Mutant("order of groups", "compiler/fuse.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", COMPILER),
+    Mutant("lifetimes", "compiler/plan.py", "last[root] = at", "last.setdefault(root, at)", COMPILER),
+    Mutant("offsets in the arena", "compiler/plan.py", "if last[other] < start:", "if last[other] <= start:", COMPILER),
+    Mutant("updates in place", "compiler/plan.py", "return bool(loads) and all(n.args == (store.index,) for n in loads)", "return bool(loads)",
+           "tests/test_compiler.py tests/test_jit.py"),
+    Mutant("inputs given away", "compiler/plan.py", "or (from_input and candidate not in self.givable)", "", "tests/test_compiler.py tests/test_jit.py"),
+    Mutant("nearest in WGSL", "compiler/wgsl.py", '"nearest": "round({0})"', '"nearest": "trunc({0})"', "tests/test_k.py"),
+    Mutant("arms of select in WGSL", "compiler/wgsl.py", '"select({2}, {1}, {0})"', '"select({1}, {2}, {0})"', "tests/test_k.py"),
+    Mutant("halves in WGSL", "compiler/wgsl.py", "r + 0x0fffu", "r + 0x1000u", OPS + "cast"),
+    Mutant("identity of min and max in WGSL", "compiler/wgsl.py", "return self.literal(identity(kind, type))", 'return self.literal(identity("sum" if kind in ("min", "max") else kind, type))', OPS + '"min or max"'),
+    Mutant("guard of a kernel", "compiler/wgsl_frame.py", 'f"  if (p >= {total}) {{ return; }}",', '"",', KERNELS + "order"),
+    Mutant("grid in two directions", "compiler/wgsl_frame.py", "i32(id.y * groups.x * {GROUP}u + id.x)", "i32(id.x)", KERNELS + "workgroups"),
+    Mutant("barrier of a row", "compiler/wgsl_frame.py", '"  workgroupBarrier();",\n            f"  if (lid < step)', 'f"  if (lid < step)', COMPILER),
+    Mutant("barrier of a tile", "compiler/wgsl_tile.py", '"  workgroupBarrier();",\n            f"  for (var s', 'f"  for (var s', KERNELS + "tile"),
+    Mutant("edge of a tile", "compiler/wgsl_tile.py", "if (place >= {size} || step >= {c.sizes[3]})", "if (place >= {size})", KERNELS + "tile"),
+    Mutant("nearest in WebAssembly", "compiler/wasm_bytes.py", "ceil floor trunc nearest sqrt", "ceil floor nearest trunc sqrt", "tests/test_k.py tests/test_wasm.py"),
+    # Programs, devices, state.
+    Mutant("length of a file", "program/codec.py", "if start + data != len(rest):", "if start + data > len(rest):", PROGRAM),
+    Mutant("bounds of the arena", "program/verify.py", "if offset + nbytes > size:", "if offset > size:", PROGRAM),
+    Mutant("overlapping arguments", "program/verify.py", "begin < max(stop, start + 1)", "begin < start", PROGRAM),
+    Mutant("joining free blocks", "device/allocator.py", "self._remove(address + size)\n            size += after", "self._remove(address + size)",
+           "tests/test_device_drivers.py"),
+    Mutant("blocks of a cycle", "device/wgpu_pool.py", "self._made[self._count] = buffer", "self._made[self._count] = None", "tests/test_memory.py -m 'not slow'"),
+    Mutant("values in use given away", "runtime.py", "if node.handles == 0 and sys.getrefcount(feeds[at])", "if sys.getrefcount(feeds[at])",
+           "tests/test_memory.py tests/test_jit.py tests/test_optim.py -m 'not slow'"),
+    Mutant("one bad expression", "runtime.py", "if len(wanted) == 1:\n            raise", "raise", "tests/test_memory.py -m 'not slow'"),
+    Mutant("dtype in jit's signature", "jit.py", "parts.append((x.node.shape, x.node.dtype.name))", "parts.append(x.node.shape)", "tests/test_jit.py"),
+    Mutant("state that somebody holds", "jit.py", "if node.handles == 1 and all(", "if all(", "tests/test_jit.py"),
+    Mutant("state that is pending", "jit.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 3, 9), strict=True)", "tests/test_jit.py"),
+    Mutant("pull back after its value", "grad.py", "return [_Step(n, n.op, n.args) for n in nodes if n", "return [_Step(n, n.op, ()) for n in nodes if n",
+           "tests/test_memory.py -k pull"),
+    Mutant("state after a trace", "jit.py", "finally:\n            for owner, tensors in zip(owners, before, strict=True):\n                owner.set_state_tensors(tensors)",
+           "finally:\n            pass", "tests/test_jit.py tests/test_memory.py -m 'not slow'"),
+    Mutant("promotion table", "dtype.py", '"uint8": {"int8": "int32"}', '"uint8": {"int8": "int8"}', "tests/test_array_api.py"),
+    Mutant("bias correction of Adam", "optim/adam.py", "return m / first / (sqrt(v / second)", "return m / first / (sqrt(v)", "tests/test_optim.py"),
+    Mutant("momentum of SGD", "optim/sgd.py", "m = slots[0] * self.momentum + g", "m = slots[0] * self.momentum - g", "tests/test_optim.py"),
+    Mutant("draws of a generator", "random.py", 'self.state = self.state + leaf(struct.pack("<2I", 0, 1)', 'self.state = self.state + leaf(struct.pack("<2I", 0, 0)',
+           "tests/test_random.py"),
+]  # fmt: skip
+
+
+def run_tests(folder: Path, tests: str) -> tuple[bool, str]:
+    """Whether the tests pass in the copy, and the first that fails."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *shlex.split(tests)]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return False, f"no end within {TIMEOUT_S} s"
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode not in (0, 1, 2) or (done.returncode == 2 and not failed):
+        sys.exit(f"pytest {tests}: exit status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0, failed[0].partition("::")[2].partition(" - ")[0] if failed else ""
+
+
+def out_of_date(mutant: Mutant, text: str) -> str:
+    """What is wrong with a record, given the file it is about; nothing if nothing is."""
+    count = text.count(mutant.old)
+    if count == 1:
+        compile(text.replace(mutant.old, mutant.new), mutant.name, "exec")
+    found = f"mutants: {mutant.name!r}: its text stands {count} times in {mutant.file}; accepted is once. Update the record."
+    return "" if count == 1 else found
+
+
+def copy_tree(folder: Path) -> None:
+    """What the tests need, without the browser's."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=LEFT_OUT)
+        else:
+            shutil.copy(source, folder / name)
+
+
+def main(words: list[str]) -> int:
+    """Plant each chosen mistake, test, take it out again; print a table."""
+    chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
+    package = ROOT / "src" / "nearfield"
+    stale = [text for m in chosen if (text := out_of_date(m, (package / m.file).read_text()))]
+    if stale:
+        sys.exit("\n".join(stale))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_tree(folder)
+        for tests in dict.fromkeys(m.tests for m in chosen):
+            passed, failed = run_tests(folder, tests)
+            if not passed:
+                sys.exit(f"mutants: {tests}: {failed} fails before anything is planted.")
+        missed = [m.name for m in chosen if not caught(folder, m)]
+    share = 1 - len(missed) / max(len(chosen), 1)
+    print(f"\n{len(chosen) - len(missed)} of {len(chosen)} caught ({share:.0%}); at least {WANTED:.0%} are wanted")
+    if missed:
+        print("missed:", *missed, sep="\n  ")
+    return 0 if share >= WANTED else 1
+
+
+def caught(folder: Path, mutant: Mutant) -> bool:
+    """Whether the tests notice one mistake; a row of the table."""
+    path = folder / "src" / "nearfield" / mutant.file
+    right = path.read_text()
+    path.write_text(right.replace(mutant.old, mutant.new))
+    start = time.perf_counter()
+    try:
+        passed, failed = run_tests(folder, mutant.tests)
+    finally:
+        path.write_text(right)
+    took = time.perf_counter() - start
+    print(f"{'MISSED' if passed else 'caught':7} {took:5.1f} s  {mutant.name:30} {mutant.file:26} {failed}", flush=True)
+    return not passed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
