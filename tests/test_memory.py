@@ -211,6 +211,28 @@ def test_only_what_has_a_name_keeps_a_value() -> None:
     assert sizes[True][1][0] == sizes[False][1][0] + X.nbytes
 
 
+def test_what_is_dropped_is_written_over() -> None:
+    """A result takes over the memory of a tensor that nobody can reach any more."""
+    x = nf.asarray(X) + 1.0
+    x.numpy()
+    before = x.node.value.key
+    y = x * 2.0 + 1.0
+    del x
+    np.testing.assert_array_equal(y.numpy(), X * 2 + 3)
+    assert y.node.value.key == before
+
+
+def test_views_keep_their_value() -> None:
+    """Memory that two tensors share is not written over when one of them is dropped."""
+    x = nf.asarray(X) + 1.0
+    view = nf.reshape(x, (-1,))
+    np.testing.assert_array_equal(view.numpy(), X.reshape(-1) + 1)
+    y = x * 2.0 + 1.0
+    del x
+    np.testing.assert_array_equal(y.numpy(), X * 2 + 3)
+    np.testing.assert_array_equal(view.numpy(), X.reshape(-1) + 1)
+
+
 def test_a_pull_back_outlives_the_value() -> None:
     """Values forget how they were made once they are known; what still needs that has kept it."""
     value, pull = nf.vjp(lambda x: nf.sum(nf.exp(x) * x), nf.asarray(X))

@@ -140,11 +140,25 @@ def test_what_somebody_holds_keeps_its_value(python: Pyodide) -> None:
         del held, pending
         before = counter.total.node.value.key
         step(x)
-        seen, counter.total.node.value.key == before
+        in_place = [counter.total.node.value.key == before]
+        z = nf.asarray([1.0, 2.0]) + 1.0
+        view = nf.reshape(z, (2, 1))
+        seen.append(view.tolist())
+        y = z * 2.0
+        del z
+        seen += [y.tolist(), view.tolist()]
+        before, z = y.node.value.key, y + 1.0
+        del y
+        seen.append(z.tolist())
+        in_place.append(z.node.value.key == before)
+        seen, in_place
     """
     seen, in_place = python.run(code)
+    assert seen.pop() == [5, 7]
+    assert seen.pop() == seen.pop(-2) == [[2], [3]]
+    assert seen.pop() == [4, 6]
     assert seen == [[1, 2], [10, 20], [1, 2], [2, 4], [4, 8], [6, 12], [3, 6]]
-    assert in_place
+    assert in_place == [True, True]
 
 
 def test_what_is_too_large_harms_nothing_else(python: Pyodide) -> None:
