@@ -50,8 +50,9 @@ def test_products_that_fill_no_tile(sizes: tuple[int, int, int], *, turned: bool
     """Rows, columns and the length of the sum, each a little more or less than a tile."""
     n, length, m = sizes
     a, b = array(n, length), array(length, m)
-    right = nf.permute_dims(nf.asarray(np.ascontiguousarray(b.T)), (1, 0)) if turned else nf.asarray(b)
-    np.testing.assert_array_equal((nf.asarray(a) @ right).numpy(), a @ b)
+    right = nf.asarray(np.ascontiguousarray(b.T) if turned else b)
+    product = nf.asarray(a) @ (nf.permute_dims(right, (1, 0)) if turned else right)
+    np.testing.assert_array_equal(product.numpy(), a @ b)
 
 
 @pytest.mark.parametrize("shape", [(3, 129), (70, 127), (2, 1000), (300, 64)])
@@ -62,3 +63,25 @@ def test_rows_that_fill_no_workgroup(shape: tuple[int, int]) -> None:
     got = (y - nf.sum(y, axis=1, keepdims=True)).numpy()
     want = x - x.max(axis=1, keepdims=True)
     np.testing.assert_array_equal(got, want - want.sum(axis=1, keepdims=True))
+
+
+def test_halves_round_to_even() -> None:
+    """Every number halfway between two float16 numbers, and its neighbours."""
+    halves = np.arange(0x7C00, dtype="uint16").view("float16").astype("float32")
+    middle = (halves[:-1] + halves[1:]) / 2
+    x = np.concatenate([halves, middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(1e9))])
+    x = np.concatenate([x, -x])
+    got = nf.astype(nf.asarray(x) * 1.0, "float16").numpy()
+    np.testing.assert_array_equal(got.view("uint16"), x.astype("float16").view("uint16"))
+
+
+def test_what_waits_for_a_kernel_does_not_join_it() -> None:
+    """Two results of one shape from one input would be one kernel, if the second did not need a sum of the first."""
+    x = array(40, 50)
+    start = nf.asarray(x)
+    first = start * 2.0
+    second = start + nf.sum(first)
+    third = second * 0.5 + first
+    np.testing.assert_array_equal(third.numpy(), (x + x.sum() * 2) * 0.5 + x * 2)
+    np.testing.assert_array_equal(second.numpy(), x + x.sum() * 2)
+    np.testing.assert_array_equal(first.numpy(), x * 2)
