@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 from .. import scalar as k
-from ..dtype import DType
 from ..graph.graph import Graph
 from ..index import flatten, unflatten
 from ..op import REGISTRY, Source
@@ -103,13 +102,12 @@ def lower(graph: Graph, roots: list[int], stored: Callable[[int], bool], path: l
     pull.inlined = set(roots)
     values = [pull.at(root, _reindex(index, root_shape, graph.lines[root].shape)) for root in roots]
     stores = []
-    dtypes: list[DType] = []
     for root, value in zip(roots, values, strict=True):
         shape = graph.lines[root].shape
         stores.append(Store(pull.argument(root), flatten(_reindex(index, root_shape, shape), shape), value))
-    dtypes = [graph.lines[n].dtype for n in pull.arguments]
+    dtypes = tuple(graph.lines[n].dtype for n in pull.arguments)
     name = _name(graph, pull, roots[-1])
-    return Lowered(Kernel(name, axes, tuple(stores), tuple(dtypes)), tuple(pull.arguments))
+    return Lowered(Kernel(name, axes, tuple(stores), dtypes), tuple(pull.arguments))
 
 
 def _reindex(index: list[K], source: tuple[int, ...], shape: tuple[int, ...]) -> list[K]:

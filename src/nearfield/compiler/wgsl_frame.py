@@ -124,9 +124,8 @@ def _packed(writer: Writer, argument: int, dtype: str, values: list[str]) -> lis
 class _RowWriter(Writer):
     """Folds in the row's scope are shared out among the threads of the workgroup."""
 
-    def __init__(self, kernel: Kernel, row: frozenset[K]) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         super().__init__(kernel.arguments)
-        self.row = row
         self.top: Scope | None = None
 
     def reduction(self, scope: Scope, node: K) -> str:
@@ -162,7 +161,7 @@ class _RowWriter(Writer):
 
 def _rows(kernel: Kernel, count: int) -> tuple[str, tuple[int, int, int]]:
     row, inner_axes = kernel.axes[:count], kernel.axes[count:]
-    writer = _RowWriter(kernel, frozenset(row))
+    writer = _RowWriter(kernel)
     top = Scope(writer, frozenset(row))
     writer.top = top
     rows, inner = prod(kernel.extents[:count]), prod(kernel.extents[count:])
