@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import nearfield as nf
 from nearfield import nn
+from nearfield.random import Generator  # one for each layer: initial values are replaced, and not drawn
 
 from . import weights
 
@@ -25,7 +26,7 @@ RESNET = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)]  # channels of the 
 def linear(name: str, n_in: int, n_out: int) -> nn.Linear:
     """A linear layer with the weights of a name."""
     weight, bias = weights.dense(name, n_in, n_out)
-    return nn.Linear(n_in, n_out).update({"weight": weight, "bias": bias})
+    return nn.Linear(n_in, n_out, generator=Generator()).update({"weight": weight, "bias": bias})
 
 
 def layer_norm(name: str, d: int, eps: float) -> nn.LayerNorm:
@@ -36,7 +37,7 @@ def layer_norm(name: str, d: int, eps: float) -> nn.LayerNorm:
 
 def embedding(name: str, n: int, d: int) -> nn.Embedding:
     """A table with the weights of a name."""
-    return nn.Embedding(n, d).update({"weight": weights.named(name, (n, d), "xavier", 3)})
+    return nn.Embedding(n, d, generator=Generator()).update({"weight": weights.named(name, (n, d), "xavier", 3)})
 
 
 class Convolution(nn.Module):
@@ -46,7 +47,7 @@ class Convolution(nn.Module):
         self, name: str, ci: int, co: int, size: int, *, stride: int = 1, groups: int = 1, activation: Activation = None
     ) -> None:
         weight, bias = weights.folded_convolution(name, ci, co, size, groups)
-        layer = nn.Conv2d(ci, co, size, stride=stride, padding="same", groups=groups)
+        layer = nn.Conv2d(ci, co, size, stride=stride, padding="same", groups=groups, generator=Generator())
         self.layer = layer.update({"weight": weight.transpose(2, 3, 1, 0), "bias": bias})
         self.activation = activation
 
@@ -260,7 +261,7 @@ class MLP(nn.Module):
 
     def __init__(self) -> None:
         self.layers = [
-            nn.Linear(n_in, n_out).update({"weight": initial(11 + n, (n_in, n_out), n_in)})
+            nn.Linear(n_in, n_out, generator=Generator()).update({"weight": initial(11 + n, (n_in, n_out), n_in)})
             for n, (n_in, n_out) in enumerate([(784, 512), (512, 512), (512, 10)])
         ]
 
@@ -275,15 +276,15 @@ class CNN(nn.Module):
 
     def __init__(self) -> None:
         self.convs = [
-            nn.Conv2d(ci, co, 3, padding="same").update(
+            nn.Conv2d(ci, co, 3, padding="same", generator=Generator()).update(
                 {"weight": initial(11 + n, (co, ci, 3, 3), 9 * ci).transpose(2, 3, 1, 0)}
             )
             for n, (ci, co) in enumerate([(1, 32), (32, 64)])
         ]
         # the rows are numbered as by peers whose channels come first
         rows = initial(13, (64, 14 * 14, 128), 12544).transpose(1, 0, 2).reshape(12544, 128)
-        self.hidden = nn.Linear(12544, 128).update({"weight": rows})
-        self.out = nn.Linear(128, 10).update({"weight": initial(14, (128, 10), 128)})
+        self.hidden = nn.Linear(12544, 128, generator=Generator()).update({"weight": rows})
+        self.out = nn.Linear(128, 10, generator=Generator()).update({"weight": initial(14, (128, 10), 128)})
 
     def __call__(self, x: nf.Tensor) -> nf.Tensor:
         """x[n, 28, 28, 1] -> [n, 10]"""
