@@ -11,14 +11,31 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from handmade_programs import chain, take_over
+from handmade_programs import chain, prepared, take_over
 from nearfield.errors import FormatError
 from nearfield.program.codec import decode, encode
 from nearfield.program.program import Buffer, Entry, Kernel, Program, Step
 
 SLOW_S = 2.0  # for files of some kilobytes; decoding one takes about 0.0002
 NUMBERS = (-1, 0, 1, 2, 3, 7, 15, 16, 255, 256, 65535, 65536, 2**31, 2**32, 2**53 - 1, 2**53, 2**63, 10**30, 0.5, 1e300)
-ODD = (*NUMBERS, True, None, "", "x", "input", "scratch", "output", "\ud800", [], [0], [[]], {}, {"a": 1})
+ODD = (
+    *NUMBERS,
+    True,
+    None,
+    "",
+    "x",
+    "input",
+    "prepared",
+    "prepare",
+    "scratch",
+    "output",
+    "\ud800",
+    [],
+    [0],
+    [[]],
+    {},
+    {"a": 1},
+)
 
 
 def seeds() -> list[bytes]:
@@ -41,7 +58,7 @@ def seeds() -> list[bytes]:
         memory_flag=8,
         data=bytes(range(40)),
     )
-    return [encode(program) for program in (wasm, chain("webgpu"), take_over("webgpu"))]
+    return [encode(program) for program in (wasm, chain("webgpu"), take_over("webgpu"), prepared("webgpu"))]
 
 
 def parts(file: bytes) -> tuple[Any, bytes]:

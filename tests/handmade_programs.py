@@ -1,6 +1,7 @@
 """Programs written by hand for the tests of the format and of the devices: no compiler is needed to make them.
 
 `chain(target)`   y = x + c; z = y * w; w = w + 1: constants, scratch, a weight that is state, several steps, one output
+`prepared(target)`   y = x + p, where `prepare` makes p = w + runs after runs <- runs + 1
 `take_over(target)`   y = x + 1 in x's own memory
 `sums(target)`    many steps, each reading what other threads wrote in the step before: wrong without barriers
 `upload`, `download`, `loaded`   what the tests of devices do again and again
@@ -140,6 +141,26 @@ def chain(target: str, count: int = 6) -> Program:
         return program
     kernels = kernel("add", "aby", ADD) + kernel("mul", "aby", MUL) + kernel("increase", "y", INCREASE)
     return assemble(program, kernels)
+
+
+def prepared(target: str, count: int = 6) -> Program:
+    """y = x + p; prepare: runs <- runs + 1, p = w + runs. So y tells how often p was prepared."""
+    kinds = {"x": "input", "w": "weight", "runs": "weight", "p": "prepared", "y": "output"}
+    codes = {"add": wgsl("aby", count, "y[i] = a[i] + b[i];"), "increase": wgsl("y", count, "y[i] = y[i] + 1.0;")}
+    size = size_of(target, count)
+    program = Program(
+        target=target,
+        features=(),
+        buffers=tuple(Buffer(name, "float32", (count,), kind) for name, kind in kinds.items()),
+        kernels=tuple(Kernel(n, n if target == "wasm" else codes[n], {"add": 3, "increase": 1}[n]) for n in codes),
+        steps=(Step(1, (2,), size), Step(0, (1, 2, 3), size), Step(0, (0, 3, 4), size)),
+        entries=(Entry("predict", (0,), (4,), 2, 3), Entry("prepare", (), (), 0, 2)),
+    )
+    return (
+        program
+        if target == "webgpu"
+        else assemble(program, kernel("add", "aby", ADD) + kernel("increase", "y", INCREASE))
+    )
 
 
 def take_over(target: str, count: int = 6) -> Program:

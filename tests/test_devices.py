@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from devices import need
-from handmade_programs import chain, download, loaded, sums, take_over, upload
+from handmade_programs import chain, download, loaded, prepared, sums, take_over, upload
 from nearfield.device import Device, available, names, open_async, open_device
 from nearfield.device.device import octets
 from nearfield.errors import DeviceError, FormatError
@@ -159,6 +159,19 @@ def test_weights_are_state(dev: Device) -> None:
     assert download(session.run("predict", [x])[0])[0] == 5
     session.load_weights({"w": TWOS})
     assert download(session.run("predict", [x])[0])[0] == 2
+
+
+def test_prepared_once_for_each_writing_of_weights(dev: Device) -> None:
+    """`prepare` runs by itself before the first call, and again only when weights were written."""
+    session = dev.load(prepared(dev.name))
+    session.load_weights({"w": struct.pack("<6f", *[100.0] * 6), "runs": bytes(24)})
+    x = upload(dev, *range(6))
+    for _ in range(3):
+        assert download(session.run("predict", [x])[0]) == [101 + n for n in range(6)]
+    session.load_weights({"w": TWOS})
+    for _ in range(2):
+        assert download(session.run("predict", [x])[0]) == [4 + n for n in range(6)]
+    assert session.read_weight("runs") == TWOS
 
 
 def test_loading_twice_gives_two_states(dev: Device) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import fuzz_program
-from handmade_programs import chain, sums, take_over
+from handmade_programs import chain, prepared, sums, take_over
 from nearfield.errors import FormatError
 from nearfield.program.codec import decode, encode
 from nearfield.program.program import Buffer, Entry, Kernel, Program, Step
@@ -29,7 +29,7 @@ def changed(change: Callable[[dict[str, Any]], object], seed: int = 0) -> bytes:
     return fuzz_program.joined(json.dumps(header).encode("utf-8", "surrogatepass"), rest)
 
 
-@pytest.mark.parametrize("program", [decode(SEEDS[0]), WEBGPU, take_over("webgpu"), sums("webgpu")])
+@pytest.mark.parametrize("program", [decode(SEEDS[0]), WEBGPU, take_over("webgpu"), sums("webgpu"), prepared("webgpu")])
 def test_round_trip(program: Program) -> None:
     """Equal Programs, equal bytes."""
     file = encode(program)
@@ -293,6 +293,19 @@ def test_two_outputs_may_not_take_over_one_input() -> None:
     with pytest.raises(FormatError, match="two outputs"):
         verify(program)
     verify(replace(program, entries=(Entry("run", (0,), (1,), 0, 0),)))
+
+
+def test_prepare_takes_nothing_and_gives_nothing() -> None:
+    """The session calls it, between loading and the first call."""
+    program = prepared("webgpu")
+    predict, prepare = program.entries
+    with pytest.raises(FormatError, match=r"entries: none is called prepare"):
+        verify(replace(program, entries=(predict, replace(prepare, name="other"))))
+    with pytest.raises(FormatError, match=r"entries\[0\].*inputs or outputs"):
+        verify(replace(program, entries=(replace(predict, name="prepare"), replace(prepare, name="other"))))
+    buffers = (*program.buffers[:3], replace(program.buffers[3], offset=256), program.buffers[4])
+    with pytest.raises(FormatError, match=r"buffers\[3\].*offset"):
+        verify(replace(program, buffers=buffers))
 
 
 def test_encode_refuses_what_decode_would() -> None:

@@ -92,7 +92,15 @@ test("every number replaced by a hostile value gives a FormatError or a legal Pr
 test("rules of the format, one broken at a time", () => {
   const wasm = file("affine.wasm.nfp");
   const webgpu = file("affine.webgpu.nfp");
+  const prepared = file("prepared.wasm.nfp");
   decode(withHeader(wasm, () => {}));
+  for (const change of [
+    (h) => { h.buffers[3][4] = 16; },
+    (h) => { h.buffers[3][5] = 0; },
+    (h) => { h.entries[1][0] = "other"; },
+    (h) => { h.entries[0][0] = "x"; h.entries[1][0] = "y"; },
+    (h) => { h.entries[1][0] = "x"; h.entries[0][0] = "prepare"; },
+  ]) assert.throws(() => decode(withHeader(prepared, change)), { name: "FormatError" }, String(change));
   for (const change of [
     (h) => { h.version = 1; },
     (h) => { delete h.data; },
@@ -185,6 +193,28 @@ for (const threads of [1, 2, 3])
     assert.deepEqual([device.heap.used, device.heap.holes, device.heap.top], [0, [], device.heap.base]);
     device.close();
   });
+
+test("what depends on weights alone is prepared once, and again when a weight was written", async () => {
+  const device = await openDevice("wasm", { threads: 1 });
+  const session = device.load(file("prepared.wasm.nfp"));
+  const [w, runs] = ["w", "runs"].map((name) => device.weight(session, name));
+  const x = device.alloc(256);
+  device.write(x, bytesOf(Array(64).fill(5)));
+  const call = () => {
+    const [y] = device.run(session, 0, [x]);
+    const [value] = floats(device.readSync(y, 4));
+    device.free(y);
+    return value;
+  };
+  device.write(w, bytesOf(Array(64).fill(100)));
+  device.write(runs, bytesOf(Array(64).fill(0)));
+  assert.deepEqual([call(), call(), call()], [106, 106, 106]);
+  device.write(x, bytesOf(Array(64).fill(6)));
+  assert.equal(call(), 107);
+  device.write(w, bytesOf([200]));
+  assert.deepEqual([call(), call()], [208, 208]);
+  device.close();
+});
 
 test("an input given twice is copied when its memory is taken over", async () => {
   const device = await openDevice("wasm", { threads: 1 });

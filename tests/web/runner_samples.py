@@ -149,6 +149,29 @@ def pair(target: str, n: int = 64) -> Program:
     return Program(target, (), buffers, kernels, steps, entries, 0, code, flag)
 
 
+def prepared(target: str, n: int = 64) -> Program:
+    """prepare: runs <- runs + 1, p = w + runs;  predict: y = x + p. So y tells how often p was prepared."""
+    f32 = "float32"
+    buffers = (
+        Buffer("x", f32, (n,), "input"),
+        Buffer("w", f32, (n,), "weight"),
+        Buffer("runs", f32, (n,), "weight"),
+        Buffer("p", f32, (n,), "prepared"),
+        Buffer("y", f32, (n,), "output"),
+    )
+    plan = [("add", (0, 3, 4)), ("increment", (2,)), ("add", (1, 2, 3))]
+    names = ["add", "increment"]
+    size = (n // 64, 1, 1) if target == "webgpu" else (n, 4)
+    steps = tuple(Step(names.index(name), arguments, size, 100) for name, arguments in plan)
+    entries = (Entry("predict", (0,), (4,), 0, 1), Entry("prepare", (), (), 1, 3))
+    if target == "webgpu":
+        kernels = (Kernel("add", WGSL_ADD, 3), Kernel("increment", WGSL_INCREMENT, 1))
+        return Program(target, (), buffers, kernels, steps, entries)
+    code, flag = module(entry("predict", plan[:1]) + entry("prepare", plan[1:]), n)
+    kernels = (Kernel("add", "add", 3), Kernel("increment", "increment", 1))
+    return Program(target, (), buffers, kernels, steps, entries, 0, code, flag)
+
+
 def chain(target: str, n: int = N, length: int = 400) -> Program:
     """step: x <- x + length in place, one step each: more dispatches than one submit holds."""
     buffers = (Buffer("x", "float32", (n,), "input"), Buffer("z", "float32", (n,), "output", alias=0))
@@ -199,7 +222,7 @@ def write(directory: Path) -> None:
     """All samples, as files."""
     directory.mkdir(parents=True, exist_ok=True)
     for target in ("wasm", "webgpu"):
-        for make in (affine, pair, chain, image):
+        for make in (affine, pair, prepared, chain, image):
             (directory / f"{make.__name__}.{target}.nfp").write_bytes(encode(make(target)))
     (directory / "large.wasm.nfp").write_bytes(encode(affine("wasm", n=1 << 18, cost=100_000_000)))
     (directory / "broken.webgpu.nfp").write_bytes(encode(broken()))

@@ -1,6 +1,6 @@
 // What the two devices share: handles, counting, and the order in which a call binds its buffers.
 import { DeviceError, show } from "./errors.js";
-import { decode, nbytes, room } from "./program.js";
+import { PREPARE, decode, entryOf, nbytes, room } from "./program.js";
 
 /**
  * @typedef {import("./program.js").Program} Program
@@ -15,6 +15,7 @@ import { decode, nbytes, room } from "./program.js";
  * @property {B[]} blocks the memory of each buffer
  * @property {B[]} owned memory that lives as long as the Session
  * @property {Map<string, number>} weights handles by name
+ * @property {number} [stale] the entry that must run before another, since weights were written; −1: none
  */
 
 /**
@@ -33,8 +34,8 @@ export class Device {
     this.adapter = "";
     /** @type {Map<number, B>} */
     this.handles = new Map();
-    /** Handles that `free` leaves alone: a Session's weights. @type {Set<number>} */
-    this.kept = new Set();
+    /** Handles that `free` leaves alone: weights, and whose they are. @type {Map<number, S>} */
+    this.kept = new Map();
     /** @type {Map<number, S>} */
     this.sessions = new Map();
     this.serial = 0;
@@ -58,10 +59,10 @@ export class Device {
   alive() {}
   /** @param {B} block @param {number} n @returns {Promise<Uint8Array>} */
   async get(block, n) { throw [block, n]; }
-  /** Do what takes long off this thread, and remember it for `prepare`. @param {Program} program */
+  /** Do what takes long off this thread, and remember it for `build`. @param {Program} program */
   async compile(program) {}
   /** @param {Program} program @returns {S} */
-  prepare(program) { throw program; }
+  build(program) { throw program; }
   /** Run the steps of an entry on `session.blocks`. @param {S} session @param {number} entry @param {number} serial */
   execute(session, entry, serial) { throw [session, entry, serial]; }
   /** A Session got its number, or is about to lose it. @param {S} session @param {number} serial */
@@ -111,6 +112,8 @@ export class Device {
   /** @param {number} id @param {Uint8Array} bytes @param {number} [offset] a multiple of 4 */
   write(id, bytes, offset = 0) {
     this.put(this.block(id, offset + bytes.length), bytes, offset);
+    const owner = this.kept.get(id);
+    if (owner) owner.stale = entryOf(owner.program, PREPARE);
   }
 
   /** A copy of the first `n` bytes, when all that was started before is done. @param {number} id @param {number} n */
@@ -150,10 +153,11 @@ export class Device {
   /** @param {S} session */
   keep(session) {
     const serial = ++this.serial;
+    session.stale = entryOf(session.program, PREPARE);
     for (const [i, b] of session.program.buffers.entries()) {
       if (b.kind !== "weight") continue;
       this.handles.set(++this.serial, session.blocks[i]);
-      this.kept.add(this.serial);
+      this.kept.set(this.serial, session);
       session.weights.set(b.name, this.serial);
     }
     this.sessions.set(serial, session);
@@ -164,7 +168,7 @@ export class Device {
 
   /** A Program's Session, as a number. Weights hold unknown values until they are written. @param {Program | Uint8Array | ArrayBuffer} program */
   load(program) {
-    return this.keep(this.prepare(this.accept(program)));
+    return this.keep(this.build(this.accept(program)));
   }
 
   /** The same, compiling off the calling thread. @param {Program | Uint8Array | ArrayBuffer} program */
@@ -172,7 +176,7 @@ export class Device {
     program = this.accept(program);
     await this.compile(program);
     this.alive();
-    return this.keep(this.prepare(program));
+    return this.keep(this.build(program));
   }
 
   /** @param {number} serial */
@@ -206,12 +210,16 @@ export class Device {
   /**
    * Start an entry; the outputs' handles. An output that takes over an input's memory has that input's handle,
    * and the input is gone. An input given twice is copied, so that arguments never share memory.
+   * If weights were written since the last call, the Program's entry `prepare` runs first.
    * @param {number} serial @param {number} index @param {Iterable<number>} ids
    */
   run(serial, index, ids) {
     const session = this.session(serial);
     const { blocks, program: { buffers, entries } } = session;
     const entry = entries[index] ?? this.fail(`run: no entry ${show(index)}; there are ${entries.length}`);
+    const stale = session.stale ?? -1;
+    if (stale >= 0) this.execute(session, stale, serial);
+    session.stale = -1;
     const inputs = [...ids];
     if (inputs.length !== entry.inputs.length) this.fail(`run: '${entry.name}' takes ${entry.inputs.length} inputs, not ${inputs.length}`);
     const taken = new Set(entry.outputs.map((b) => buffers[b].alias));

@@ -1,7 +1,7 @@
 // What a page uses: `load` a model, `run` it.
 import { DeviceError, FormatError, show } from "./errors.js";
 import { loader, readWeights } from "./files.js";
-import { decode, nbytes, prod } from "./program.js";
+import { decode, entryOf, nbytes, prod } from "./program.js";
 import { fromBytes, toBytes } from "./values.js";
 import { WasmDevice } from "./wasm.js";
 import { WebGpuDevice } from "./webgpu.js";
@@ -37,8 +37,8 @@ class Model {
     this.labels = about.labels ?? [];
     /** @type {Record<string, unknown>} */
     this.metadata = about.metadata ?? {};
-    this.entry = Math.max(0, program.entries.findIndex((e) => e.name === "predict"));
-    const { inputs, outputs } = program.entries[this.entry] ?? bad("the Program has no entry");
+    this.entry = entryOf(program, "predict");
+    const { inputs, outputs } = program.entries[this.entry] ?? bad("the Program has no entry 'predict'");
     /** @type {Value[]} */
     this.inputs = this.describe(inputs, about.inputs);
     /** @type {Value[]} */
@@ -64,7 +64,7 @@ class Model {
    */
   async run(values, name) {
     const { engine, program } = this;
-    const index = name === undefined ? this.entry : program.entries.findIndex((e) => e.name === name);
+    const index = name === undefined ? this.entry : entryOf(program, name);
     const entry = program.entries[index];
     if (!entry) throw new DeviceError(`run: no entry ${show(name)}; accepted are ${program.entries.map((e) => e.name).join(", ")}.`);
     const [inputs, outputs] = index === this.entry ? [this.inputs, this.outputs] : [this.describe(entry.inputs), this.describe(entry.outputs)];

@@ -26,10 +26,16 @@ export const DTYPES = {
 };
 const SIGNATURE = [0x89, 0x4e, 0x46, 0x50, 0x0d, 0x0a, 0x1a, 0x0a];
 const KEYS = ["target", "features", "buffers", "kernels", "steps", "entries", "arena", "module", "memory_flag", "data"];
-const KINDS = ["input", "weight", "constant", "scratch", "output"];
+const KINDS = ["input", "weight", "constant", "prepared", "scratch", "output"];
 /** @type {Record<string, string[]>} */
 const FEATURES = { wasm: ["relaxed-simd"], webgpu: ["shader-f16", "subgroups"] };
 const MAX_HEADER = 67108864;
+
+/** The entry that fills buffers of kind "prepared" from weights and constants. */
+export const PREPARE = "prepare";
+
+/** Number of an entry, or −1. @param {Program} program @param {string} name */
+export const entryOf = (program, name) => program.entries.findIndex((e) => e.name === name);
 
 /** @param {number} n @param {number} step */
 export const roundUp = (n, step) => Math.ceil(n / step) * step;
@@ -246,7 +252,9 @@ export function verify(program) {
     if (new Set(aliases).size !== aliases.length || aliases.some((b) => !inputs.has(b)))
       bad(place, "an output takes over what is not its input, or is taken");
     if (count !== before[e.stop] - before[e.start]) bad(place, "its steps use an input or output of another entry");
+    if (e.name === PREPARE && e.inputs.length + e.outputs.length) bad(place, "it has inputs or outputs");
   });
+  if (entryOf(program, PREPARE) < 0 && buffers.some((b) => b.kind === "prepared")) bad("entries", `none is called ${PREPARE}`);
 }
 
 /** The first of 0 … n that does not lie before what is sought. @param {number} n @param {(i: number) => boolean} before */

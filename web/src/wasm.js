@@ -2,7 +2,7 @@
 import { Device } from "./device.js";
 import { DeviceError, FormatError, show } from "./errors.js";
 import { Heap } from "./heap.js";
-import { nbytes, room, roundUp } from "./program.js";
+import { isCallers, nbytes, room, roundUp } from "./program.js";
 import { blockSize, canShare, defaultThreads, makePool, mayBlock } from "./threads.js";
 
 /**
@@ -120,7 +120,7 @@ export class WasmDevice extends Device {
       const { module, instance } = await WebAssembly.instantiate(this.patched(program), this.imports());
       this.compiled.set(program, { module, instance });
     } catch {
-      // `prepare` tries again, and says what is wrong
+      // `build` tries again, and says what is wrong
     }
   }
 
@@ -138,7 +138,7 @@ export class WasmDevice extends Device {
   }
 
   /** @param {Program} program */
-  prepare(program) {
+  build(program) {
     const { module, instance } = this.compiled.get(program) ?? this.instantiate(program);
     /** @param {string} name */
     const exported = (name) => {
@@ -189,7 +189,7 @@ export class WasmDevice extends Device {
       const n = room(nbytes(b));
       if (b.kind === "scratch") return { at: scratch.at + b.offset, room: n };
       if (b.kind === "constant") return { at: constants.at + b.offset, room: n };
-      return b.kind === "weight" ? own(n) : { at: 0, room: 0 };
+      return isCallers(b) ? { at: 0, room: 0 } : own(n);
     });
     session.args = args.at;
     this.words(session).fill(0)[2] = this.blocking;

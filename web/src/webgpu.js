@@ -273,7 +273,7 @@ export class WebGpuDevice extends Device {
   }
 
   /** @param {Program} program @returns {GpuSession} */
-  prepare(program) {
+  build(program) {
     this.check(program);
     const { pipelines } = this;
     const mine = this.watched(() => program.kernels.map((kernel) => {
@@ -292,7 +292,7 @@ export class WebGpuDevice extends Device {
       session.blocks = program.buffers.map((b) => {
         const n = nbytes(b);
         if (b.kind === "scratch") return { ...arena, offset: b.offset, room: room(n) };
-        if (b.kind !== "constant" && b.kind !== "weight") return arena;
+        if (isCallers(b)) return arena;
         const block = own(room(n));
         if (b.kind === "constant") this.put(block, program.data.subarray(b.offset, b.offset + n), 0);
         return block;

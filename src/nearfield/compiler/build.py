@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from ..graph.graph import Graph
-from ..program.program import Buffer, Entry, Program, Step
+from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
 from .fuse import Fusion, fuse
 from .kernel import Kernel, cost
 from .lower import Lowered, lower
 from .plan import Plan, plan
+from .prepare import prepare
 from .simplify import simplify
 from .wgsl_frame import spell_kernel
 
@@ -34,7 +35,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A Program with one entry "main", and where each output of the Graph is found.
+    """A Program, and where each output of the Graph is found when its entry has run.
 
     results  for each of the Graph's outputs ("input", n) or ("output", n)
     """
@@ -49,22 +50,27 @@ def build(
     givable: frozenset[int] = frozenset(),
     weights: dict[int, str] | None = None,
     names: dict[str, list[str]] | None = None,
+    entry: str = "main",
 ) -> Built:
     """The Program that computes the Graph's outputs.
 
     givable  positions of inputs whose memory an output may take over: their values are not needed afterwards
-    weights  names of inputs, by position, that the Program holds itself: filled when it is loaded
+    weights  names of inputs, by position, that the Program holds itself: filled when it is loaded. What depends on
+             them alone is computed by an entry of its own, `prepare`
     names    {"input": …, "output": …}: names for the buffers that the caller gives and gets, in order
+    entry    what the entry that computes the outputs is called
     """
     _show("graph", graph)
     graph = simplify(graph, target.name)
-    fusion = fuse(graph, target.bindings)
-    steps = _lower_all(graph, fusion)
-    for step in steps:
-        _show("kernels", step.kernel)
     inputs = graph.inputs
-    planned = plan(graph, steps, {inputs[n] for n in givable})
-    program = _assemble(graph, target, planned, weights or {}, names or {})
+    prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name)
+    fusion = fuse(graph, target.bindings, prepared)
+    once = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] in prepared.fixed])
+    always = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] not in prepared.fixed])
+    for step in (*once, *always):
+        _show("kernels", step.kernel)
+    planned = plan(graph, once, always, {inputs[n] for n in givable})
+    program = _assemble(graph, target, planned, weights or {}, names or {}, entry)
     _show("plan", program)
     return Built(program, _results(graph))
 
@@ -74,10 +80,10 @@ def _show(stage: str, noun: object) -> None:
         sys.stderr.write(f"{noun}\n")
 
 
-def _lower_all(graph: Graph, fusion: Fusion) -> list[Lowered]:
+def _lower_all(graph: Graph, fusion: Fusion, groups: list[list[int]]) -> list[Lowered]:
     inputs = set(graph.inputs)
     steps = []
-    for group in fusion.groups:
+    for group in groups:
         if prod(graph.lines[group[0]].shape) == 0:
             continue
         path = fusion.path.get(group[0], []) if len(group) == 1 else []
@@ -101,7 +107,7 @@ def _results(graph: Graph) -> tuple[tuple[str, int], ...]:
 def _buffers(
     graph: Graph, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]
 ) -> tuple[list[Buffer], dict[int, int]]:
-    """Buffers in the order inputs, outputs, scratch; and the number of each line's."""
+    """Buffers in the order inputs, outputs, others; and the number of each line's."""
     buffers: list[Buffer] = []
     number: dict[int, int] = {}
     given = {kind: iter(words) for kind, words in names.items()}
@@ -118,7 +124,9 @@ def _buffers(
         add(line, "output", alias=number[planned.owner[line]] if line in planned.owner else -1)
     used = dict.fromkeys(x for step in planned.steps for x in step.lines)
     for line in used:
-        if line not in number:
+        if line in planned.lasting:
+            add(line, "prepared")
+        elif line not in number:
             root = line
             while root in planned.owner:
                 root = planned.owner[root]
@@ -127,7 +135,7 @@ def _buffers(
 
 
 def _assemble(
-    graph: Graph, target: Target, planned: Plan, weights: dict[int, str], names: dict[str, list[str]]
+    graph: Graph, target: Target, planned: Plan, weights: dict[int, str], names: dict[str, list[str]], entry: str
 ) -> Program:
     buffers, number = _buffers(graph, planned, weights, names)
     unique: dict[Kernel, int] = {}
@@ -137,9 +145,11 @@ def _assemble(
         calls.append((at, tuple(number[x] for x in step.lines)))
     inputs = tuple(number[x] for at, x in enumerate(graph.inputs) if at not in weights)
     outputs = tuple(number[x] for x in _unique_outputs(graph))
-    entry = Entry("main", inputs, outputs, 0, len(calls))
+    entries = [Entry(entry, inputs, outputs, planned.once, len(calls))]
+    if planned.once:
+        entries.append(Entry(PREPARE, (), (), 0, planned.once))
     kernels = list(unique)
-    program = Program(target.name, (), tuple(buffers), (), (), (entry,), planned.arena)
+    program = Program(target.name, (), tuple(buffers), (), (), tuple(entries), planned.arena)
     return _webgpu(program, kernels, calls) if target.name == "webgpu" else _wasm(program, kernels, calls, target)
 
 
@@ -156,9 +166,8 @@ def _webgpu(program: Program, kernels: list[Kernel], calls: list[tuple[int, tupl
 def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:
     from .wasm_module import assemble
 
-    (entry,) = program.entries
     relaxed = "relaxed-simd" in target.features
-    module = assemble(kernels, calls, [(entry.name, entry.start, entry.stop)], relaxed=relaxed)
+    module = assemble(kernels, calls, [(e.name, e.start, e.stop) for e in program.entries], relaxed=relaxed)
     compiled = tuple(Compiled(name, name, len(k.arguments)) for name, k in zip(module.names, kernels, strict=True))
     steps = tuple(Step(at, args, size, cost(kernels[at])) for (at, args), size in zip(calls, module.sizes, strict=True))
     features = ("relaxed-simd",) if relaxed else ()

@@ -10,6 +10,7 @@ from math import prod
 
 from ..graph.graph import Graph
 from ..op import REGISTRY
+from .prepare import Prepared
 
 __all__ = ["Fusion", "fuse"]
 
@@ -41,7 +42,7 @@ class Fusion:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, bindings: int) -> None:
+    def __init__(self, graph: Graph, bindings: int, kept: set[int]) -> None:
         self.graph, self.bindings = graph, bindings
         self.lines = graph.lines
         self.users: list[list[int]] = [[] for _ in self.lines]
@@ -50,7 +51,7 @@ class _Fuser:
                 self.users[a].append(i)
         self.memory = {i for i, line in enumerate(self.lines) if line.op == "input"}
         self.outputs = set(graph.outputs) - self.memory
-        self.stored: set[int] = set(self.outputs)
+        self.stored: set[int] = self.outputs | kept
         self.homes: list[set[int]] = [set() for _ in self.lines]
         self.anchors: dict[int, int] = {}
         self.hot: list[int] = [0 for _ in self.lines]
@@ -254,8 +255,8 @@ class _Fuser:
 class _Grouper:
     """Stored lines in running order; elementwise ones of one shape that read alike are made by one kernel."""
 
-    def __init__(self, graph: Graph, fusion: Fusion, mergeable: set[int], bindings: int) -> None:
-        self.graph, self.mergeable, self.bindings = graph, mergeable, bindings
+    def __init__(self, graph: Graph, fusion: Fusion, mergeable: set[int], bindings: int, fixed: set[int]) -> None:
+        self.graph, self.mergeable, self.bindings, self.fixed = graph, mergeable, bindings, fixed
         self.memory = fusion.stored | {i for i, line in enumerate(graph.lines) if line.op == "input"}
         self.order = sorted(fusion.stored)
         self.reads = {r: self.read_by(r) for r in self.order}
@@ -302,6 +303,8 @@ class _Grouper:
             members = self.groups[at]
             if members[0] not in self.mergeable or self.graph.lines[members[0]].shape != self.graph.lines[r].shape:
                 continue
+            if (members[0] in self.fixed) != (r in self.fixed):
+                continue
             if any(at in self.needs[s] for s in sources if s != at):
                 continue
             loaded = set().union(*(self.reads[m] for m in members))
@@ -311,16 +314,20 @@ class _Grouper:
         return None
 
 
-def fuse(graph: Graph, bindings: int) -> Fusion:
-    """What to store and what to inline, for kernels of at most `bindings` arguments."""
-    fuser = _Fuser(graph, bindings)
+def fuse(graph: Graph, bindings: int, prepared: Prepared | None = None) -> Fusion:
+    """What to store and what to inline, for kernels of at most `bindings` arguments.
+
+    prepared  lines that are made once and not at each call: no kernel makes both kinds
+    """
+    prepared = prepared or Prepared()
+    fuser = _Fuser(graph, bindings, prepared.kept)
     fusion = fuser.run()
     reads_only = {
         r
         for r in fusion.stored
         if fuser.family(r) == "elementwise" and r not in fusion.path and not _has_rows(fuser, r)
     }
-    fusion.groups = _Grouper(graph, fusion, reads_only, bindings).run()
+    fusion.groups = _Grouper(graph, fusion, reads_only, bindings, prepared.fixed).run()
     return fusion
 
 

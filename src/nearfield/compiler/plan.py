@@ -18,12 +18,16 @@ ALIGN = 256  # WebGPU's minStorageBufferOffsetAlignment
 class Plan:
     """The steps, writing in place where they may.
 
+    once     how many of them, at the start, are run once: those of `prepare`
+    lasting  lines that these make and the others read
     owner    line -> the line whose memory it takes over (an input, for an output that replaces it)
-    offsets  bytes into the arena of each line that is neither input nor output
+    offsets  bytes into the arena of each line that is neither input nor output nor lasting
     arena    bytes of the arena
     """
 
     steps: list[Lowered]
+    once: int = 0
+    lasting: set[int] = field(default_factory=set)
     owner: dict[int, int] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
     arena: int = 0
@@ -35,9 +39,10 @@ def room(shape: tuple[int, ...], dtype: DType) -> int:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, steps: list[Lowered], givable: set[int]) -> None:
+    def __init__(self, graph: Graph, once: list[Lowered], always: list[Lowered], givable: set[int]) -> None:
         self.graph = graph
-        self.plan = Plan(steps)
+        steps = once + always
+        self.plan = Plan(steps, len(once), _made(once) & {line for step in always for line in step.lines})
         self.givable = set(givable)
         self.inputs = set(graph.inputs)
         self.outputs = set(graph.outputs)
@@ -79,6 +84,8 @@ class _Planner:
         made = {step.lines[s.argument] for s in step.kernel.stores}
         if candidate in made or self.room(line) != self.room(candidate):
             return False
+        if candidate in self.plan.lasting or line in self.plan.lasting:
+            return False
         if candidate in self.outputs or self.root(candidate) in self.outputs:
             return False
         from_input = self.root(candidate) in self.inputs
@@ -97,7 +104,7 @@ class _Planner:
                 last[root] = at
         placed: list[tuple[int, int, int]] = []  # offset, end, line
         for line, start in first.items():
-            if line in self.inputs or line in self.outputs:
+            if line in self.inputs or line in self.outputs or line in self.plan.lasting:
                 continue
             size = -(-self.room(line) // ALIGN) * ALIGN
             offset = 0
@@ -110,6 +117,10 @@ class _Planner:
             placed.append((offset, offset + size, line))
             self.plan.offsets[line] = offset
             self.plan.arena = max(self.plan.arena, offset + size)
+
+
+def _made(steps: list[Lowered]) -> set[int]:
+    return {step.lines[store.argument] for step in steps for store in step.kernel.stores}
 
 
 def _pointwise(kernel: Kernel, old: int, new: int) -> bool:
@@ -144,6 +155,11 @@ def _renumber(value: K, number: dict[int, int]) -> K:
     return substitute(value, table)
 
 
-def plan(graph: Graph, steps: list[Lowered], givable: set[int]) -> Plan:
-    """Lifetimes, in-place updates and arena offsets; `givable` are inputs whose memory an output may take over."""
-    return _Planner(graph, steps, givable).run()
+def plan(graph: Graph, once: list[Lowered], always: list[Lowered], givable: set[int]) -> Plan:
+    """Lifetimes, in-place updates and arena offsets.
+
+    once     steps that run before the first call only
+    always   the steps of a call
+    givable  inputs whose memory an output may take over
+    """
+    return _Planner(graph, once, always, givable).run()

@@ -1,4 +1,4 @@
-"""Graph -> Graph: dead lines dropped, long reductions into few results split in two."""
+"""Graph -> Graph: dead lines dropped, movement before widening, long reductions into few results split in two."""
 
 from math import prod
 from typing import Any
@@ -8,6 +8,7 @@ from ..op import REGISTRY
 
 __all__ = ["simplify"]
 
+MOVES = {"expand", "permute", "reshape", "slice"}
 SPLIT = {"webgpu": (4096, 4096), "wasm": (65536, 64)}  # shortest reduction to split, most results
 
 
@@ -43,12 +44,23 @@ class _Rewriter:
     def rewrite(self, line: Line) -> int:
         if line.op in ("sum", "max", "min", "prod"):
             return self.split(line)
+        if line.op in MOVES and self.lines[line.args[0]].op == "cast":
+            return self.narrow(line)
         if line.op == "reshape" and self.lines[line.args[0]].op == "reshape":
             source = self.lines[line.args[0]].args[0]
             if self.lines[source].shape == line.shape:
                 return source
             return self.add(Line("reshape", (source,), line.attrs, line.shape, line.dtype))
         return self.add(line)
+
+    def narrow(self, line: Line) -> int:
+        """Move elements while they are small, and widen them after that: what is stored in between is then small."""
+        cast = self.lines[line.args[0]]
+        source = self.lines[cast.args[0]].dtype
+        if source.itemsize >= cast.dtype.itemsize:
+            return self.add(line)
+        moved = self.rewrite(Line(line.op, cast.args, line.attrs, line.shape, source))
+        return self.add(Line("cast", (moved,), cast.attrs, line.shape, cast.dtype))
 
     def split(self, line: Line) -> int:
         """Fold a long reduction with few results in two, so that many threads can share it."""

@@ -18,7 +18,7 @@ from ..nn.module import Module
 from ..program.codec import encode
 from ..tensor import Node, Tensor
 from ..tree import flatten_tree
-from .manifest import NAME, Manifest, ProgramFile, Value
+from .manifest import ENTRY, NAME, Manifest, ProgramFile, Value
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
@@ -220,7 +220,8 @@ def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Progra
     taken = set(traced.weights)
     values = {"input": traced.inputs, "output": traced.outputs}
     names = {kind: [_free_name(v.name, taken) for v in found] for kind, found in values.items()}
-    built = build(traced.graph, Target(target, frozenset(features), BINDINGS[target]), weights=weights, names=names)
+    device = Target(target, frozenset(features), BINDINGS[target])
+    built = build(traced.graph, device, weights=weights, names=names, entry=ENTRY)
     for value, (kind, n), at in zip(traced.outputs, built.results, range(len(built.results)), strict=True):
         if kind != "output" or n != at:
             raise ShapeError(

@@ -8,9 +8,10 @@ from typing import Any
 from ..dtype import DTYPES
 from ..errors import FormatError
 
-__all__ = ["NAME", "Manifest", "ProgramFile", "Value"]
+__all__ = ["ENTRY", "NAME", "Manifest", "ProgramFile", "Value"]
 
 NAME = "model.json"
+ENTRY = "predict"  # what a model's Programs call the entry that computes its outputs
 FORMAT, VERSION = "nearfield-model", 1
 OUTSIDE = re.compile(r"^[/\\]|\.\.|[:\\]")
 

@@ -13,7 +13,7 @@ from ..program.codec import decode
 from ..program.program import Buffer, Program
 from ..runtime import current_device, evaluate, place
 from ..tensor import Tensor, leaf
-from .manifest import NAME, Manifest, ProgramFile, Value
+from .manifest import ENTRY, NAME, Manifest, ProgramFile, Value
 
 __all__ = ["Model", "load"]
 
@@ -52,7 +52,7 @@ class Model:
         for t in tensors:
             evaluate(t.node)
             memories.append(place(t.node, session.device))
-        made = session.run(session.program.entries[0].name, memories)
+        made = session.run(ENTRY, memories)
         results = [
             leaf(memory, value.shape, canonical(value.dtype)) for memory, value in zip(made, self.outputs, strict=True)
         ]
@@ -178,9 +178,9 @@ def _read(folder: Path, name: str) -> bytes:
 
 def _check_fits(where: str, program: Program, manifest: Manifest, weights: dict[str, Tensor]) -> None:
     """FormatError if a Program's inputs, outputs or weights are not those of the other files."""
-    if not program.entries:
-        raise FormatError(f"{where}: has no entry; accepted is one. Export the model again.")
-    entry = program.entries[0]
+    entry = next((e for e in program.entries if e.name == ENTRY), None)
+    if entry is None:
+        raise FormatError(f"{where}: has no entry {ENTRY!r}; accepted is a Program with one. Export the model again.")
     inputs, outputs = ("input", entry.inputs, manifest.inputs), ("output", entry.outputs, manifest.outputs)
     for kind, numbers, values in (inputs, outputs):
         there, said = [_about(program.buffers[n]) for n in numbers], [(v.dtype, v.shape) for v in values]

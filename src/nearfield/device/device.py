@@ -145,7 +145,10 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
-        """The entry's outputs; one that takes over an input's memory is that input's Memory object."""
+        """The entry's outputs; one that takes over an input's memory is that input's Memory object.
+
+        If the Program has an entry `prepare`, it runs first whenever weights were written since the last call.
+        """
 
     @abstractmethod
     def load_weights(self, values: Mapping[str, Data]) -> None:
@@ -161,10 +164,14 @@ class Session(ABC):
 
 
 class NativeSession(Session):
-    """A Session whose weights are Memory that this process writes and reads."""
+    """A Session whose weights are Memory that this process writes and reads.
+
+    _stale  must the entry `prepare` run before the next call? So it is at first, and when weights were written
+    """
 
     _sizes: dict[str, int]
     _weights: dict[str, Memory]
+    _stale: bool
 
     def load_weights(self, values: Mapping[str, Data]) -> None:
         sources = {name: octets(data) for name, data in values.items()}
@@ -172,6 +179,7 @@ class NativeSession(Session):
             check_weight(self._sizes, name, len(source))
         for name, source in sources.items():
             self.device.write(self._weights[name], source)
+        self._stale = self.program.prepares
 
     def read_weight(self, name: str) -> bytes:
         nbytes = check_weight(self._sizes, name)

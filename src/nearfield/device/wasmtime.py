@@ -17,10 +17,10 @@ import wasmtime
 
 from ..dtype import DTYPES
 from ..errors import DeviceError, FormatError
-from ..program.program import Buffer, Program
+from ..program.program import PREPARE, Buffer, Program
 from ..program.verify import verify
 from .allocator import Allocator
-from .call import arrange, calls, find
+from .call import Call, arrange, calls, find
 from .crew import Crew
 from .device import (
     Data,
@@ -216,6 +216,7 @@ class WasmSession(NativeSession):
         self._callers: dict[tuple[str, int, int], Callable[[], str | None]] = {}
         self._sizes = weight_sizes(program)
         self._weights: dict[str, Memory] = {}
+        self._stale = program.prepares
         self._kept: list[Memory] = []
         self._args = device.alloc(4 * (HEADER + len(program.buffers)))
         words = ctypes.c_uint32 * (HEADER + len(program.buffers))
@@ -228,16 +229,16 @@ class WasmSession(NativeSession):
         with device.running:
             self._check_open()
             call = find(self._calls, entry)
+            if self._stale:
+                self._execute(self._calls[PREPARE])
+                self._stale = False
             inputs, outputs = arrange(device, call, inputs, device.copy)
             words = self._words
             for number, memory in zip(call.entry.inputs, inputs, strict=True):
                 words[HEADER + number] = memory.key
             for number, memory in zip(call.entry.outputs, outputs, strict=True):
                 words[HEADER + number] = memory.key
-            threads = min(device.limits["threads"], call.cost // WORTH_A_THREAD)
-            error = self._caller(entry, 0, 1)() if threads < 2 else self._together(entry, threads)
-        if error is not None:
-            raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
+            self._execute(call)
         return outputs
 
     def close(self) -> None:
@@ -247,6 +248,13 @@ class WasmSession(NativeSession):
             self._instances.clear()
             self._weights.clear()
             self._kept.clear()
+
+    def _execute(self, call: Call) -> None:
+        entry = call.entry.name
+        threads = min(self.device.limits["threads"], call.cost // WORTH_A_THREAD)
+        error = self._caller(entry, 0, 1)() if threads < 2 else self._together(entry, threads)
+        if error is not None:
+            raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
 
     def _check_open(self) -> None:
         if self.device.is_lost or not self._calls:
@@ -261,7 +269,7 @@ class WasmSession(NativeSession):
                 raise FormatError(f"program: module: no function run_{name}(args, thread, threads). Export it again.")
 
     def _place(self) -> None:
-        """Reserve the arena, constants and weights, and write their addresses into the arguments, for good."""
+        """Reserve all memory but the callers', and write its addresses into the arguments, for good."""
         program, words = self.program, self._words
         ctypes.memset(ctypes.addressof(words), 0, ctypes.sizeof(words))
         words[2] = 1  # thread 0 may block: this is no browser's page
@@ -271,6 +279,8 @@ class WasmSession(NativeSession):
                 words[HEADER + number] = arena + buffer.offset
             elif buffer.kind == "constant":
                 words[HEADER + number] = self._constant(buffer)
+            elif buffer.kind == "prepared":
+                words[HEADER + number] = self._keep(buffer.nbytes)
             elif buffer.kind == "weight":
                 words[HEADER + number] = self._weight(buffer)
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..program.program import Program
+from ..program.program import PREPARE, Program
 from .call import Call, arrange, calls, find
 from .device import Memory, NativeSession, weight_sizes
 from .wgpu_pool import Block
@@ -31,6 +31,7 @@ class WgpuSession(NativeSession):
         self._pipelines = device.pipelines.compile(program.kernels)
         self._sizes = weight_sizes(program)
         self._weights: dict[str, Memory] = {}
+        self._stale = program.prepares
         self._kept: list[Memory] = []
         self._placed: dict[int, tuple[Block, int]] = {}
         self._groups: OrderedDict[tuple[tuple[int, int, int], ...], Any] = OrderedDict()
@@ -42,6 +43,9 @@ class WgpuSession(NativeSession):
         with device.running:
             device.check_open(self._calls)
             call = find(self._calls, entry)
+            if self._stale:
+                device.submit(self._tape(self._calls[PREPARE], ()))
+                self._stale = False
             inputs, outputs = arrange(device, call, inputs, device.copy)
             blocks = [memory.key for memory in inputs]
             blocks += [memory.key for memory in outputs]
@@ -72,11 +76,13 @@ class WgpuSession(NativeSession):
             del self._groups[group]
 
     def _place(self) -> None:
-        """Reserve and fill the arena, constants and weights."""
+        """Reserve all memory but the callers', and fill the constants."""
         arena = self._keep(self.program.arena) if self.program.arena else None
         for number, buffer in enumerate(self.program.buffers):
             if buffer.kind == "scratch" and arena is not None:
                 self._placed[number] = (arena, buffer.offset)
+            elif buffer.kind == "prepared":
+                self._placed[number] = (self._keep(buffer.nbytes), 0)
             elif buffer.kind == "weight":
                 memory = self.device.alloc(buffer.nbytes)
                 self._weights[buffer.name] = memory

@@ -5,14 +5,16 @@ from math import prod
 
 from ..dtype import DTYPES
 
-__all__ = ["Buffer", "Entry", "Kernel", "Program", "Step"]
+__all__ = ["PREPARE", "Buffer", "Entry", "Kernel", "Program", "Step"]
+
+PREPARE = "prepare"  # the entry that fills buffers of kind "prepared" from weights and constants
 
 
 @dataclass(frozen=True)
 class Buffer:
     """A named piece of memory.
 
-    kind    whose memory it is: "input", "weight", "constant", "scratch" or "output"
+    kind    whose memory it is: "input", "weight", "constant", "prepared", "scratch" or "output"
     offset  bytes into the arena (scratch) or into the Program's data (constant), else 0
     alias   for an output that takes over an input's memory, that input's number, else -1
     """
@@ -56,7 +58,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something one can call: inputs, outputs, and steps `start` to `stop` (exclusive)."""
+    """Something one can call: inputs, outputs, and steps `start` to `stop` (exclusive).
+
+    One called `prepare` is called by the session itself, before another after its weights were written.
+    """
 
     name: str
     inputs: tuple[int, ...]
@@ -79,6 +84,11 @@ class Program:
     module: bytes = b""
     memory_flag: int = 0
     data: bytes = b""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether there is an entry `prepare`."""
+        return any(entry.name == PREPARE for entry in self.entries)
 
     def __str__(self) -> str:
         from .text import text  # here, because text.py needs the classes above

@@ -5,13 +5,13 @@ from itertools import accumulate, pairwise
 
 from ..dtype import DTYPES
 from ..errors import FormatError
-from .program import Buffer, Entry, Program, Step
+from .program import PREPARE, Buffer, Entry, Program, Step
 
 __all__ = ["MOST", "verify"]
 
 MOST = 2**53 - 1  # the largest integer that JavaScript holds exactly
 FEATURES = {"wasm": ("relaxed-simd",), "webgpu": ("shader-f16", "subgroups")}
-KINDS = ("input", "weight", "constant", "scratch", "output")
+KINDS = ("input", "weight", "constant", "prepared", "scratch", "output")
 AXES = 16
 WORKGROUPS = 65535
 SHARED_WITH_MAXIMUM = 3
@@ -204,6 +204,11 @@ def _entries(program: Program) -> None:
         own = sum(_between(uses.get(buffer, []), entry) for buffer in (*entry.inputs, *entry.outputs))
         if own != before[entry.stop] - before[entry.start]:
             raise _foreign(program, place, entry)
+        if entry.name == PREPARE and (entry.inputs or entry.outputs):
+            raise _wrong(place, "has inputs or outputs; the session calls it, and has none to give")
+    lonely = [] if program.prepares else [b.name for b in program.buffers if b.kind == "prepared"]
+    if lonely:
+        raise _wrong("entries", f"none is called {PREPARE}, which would fill buffer {_short(lonely[0])}")
 
 
 def _arguments(program: Program, place: str, entry: Entry) -> None:

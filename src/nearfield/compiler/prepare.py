@@ -1,0 +1,103 @@
+"""Which lines of a Graph are computed once, when the weights have come, and not at each call.
+
+A line that depends on weights and sources alone is *fixed*. Fixed lines that are stored are made by the entry
+`prepare`. Stored are, besides what fuse.py stores anyway, those at the border: fixed lines that a call reads, if
+reading them is less work than making them.
+"""
+
+from dataclasses import dataclass, field
+from math import prod
+
+from ..graph.graph import Graph
+from ..op import REGISTRY
+
+__all__ = ["Prepared", "prepare"]
+
+SMALL = 4096  # bytes: a value of this size is kept however few bytes it is made of
+SAME_ORDER = {"cast", "identity", "reshape", "stop_gradient"}  # do not change the order in which memory is read
+CHEAP_OPS = {"add", "divide", "maximum", "minimum", "multiply", "negative", "square", "subtract", "where"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The decisions.
+
+    fixed  lines that depend on weights and sources alone
+    kept   those of them that must be stored
+    """
+
+    fixed: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+
+
+class _Border:
+    def __init__(self, graph: Graph, weights: set[int], *, repack: bool) -> None:
+        self.graph, self.weights, self.repack = graph, weights, repack
+        self.fixed = _fixed(graph, weights)
+        self.kept: set[int] = set()
+        self.below: dict[int, frozenset[int]] = {}
+        self.work: dict[int, int] = {}
+        for i in sorted(self.fixed):
+            self.describe(i)
+
+    def describe(self, i: int) -> None:
+        """Which weights line i is made of, and what making it takes: 0 movement only, 1 cheap arithmetic, 2 more."""
+        line = self.graph.lines[i]
+        self.below[i] = frozenset([i]) if i in self.weights else frozenset().union(*(self.below[a] for a in line.args))
+        own = 0 if self.moves(i) or i in self.weights else 1 if line.op in CHEAP_OPS else 2
+        self.work[i] = max([own, *(self.work[a] for a in line.args)])
+
+    def moves(self, i: int) -> bool:
+        op = self.graph.lines[i].op
+        return op == "cast" or (op != "input" and REGISTRY[op].family in ("movement", "source"))
+
+    def nbytes(self, i: int) -> int:
+        return prod(self.graph.lines[i].shape) * self.graph.lines[i].dtype.itemsize
+
+    def run(self) -> Prepared:
+        for i, line in enumerate(self.graph.lines):
+            if i in self.fixed or line.op == "input":
+                continue
+            for a in line.args:
+                self.keep(a)
+                if self.repack and REGISTRY[line.op].family == "contraction":
+                    self.keep_moved(a)
+        return Prepared(self.fixed, self.kept)
+
+    def keep(self, i: int) -> None:
+        """Store line i, or what it is made of, so that a call need only move and widen."""
+        if i not in self.fixed or i in self.kept or not self.work[i]:
+            return
+        # what is wider than its weights costs a call more memory traffic than cheap arithmetic costs time
+        grows = self.nbytes(i) > max(SMALL, sum(map(self.nbytes, self.below[i])))
+        if self.moves(i) or (grows and self.work[i] == 1):
+            for a in self.graph.lines[i].args:
+                self.keep(a)
+        else:
+            self.kept.add(i)
+
+    def keep_moved(self, i: int) -> None:
+        """Store a contraction's factor in the order in which it is read, and as narrow as it is."""
+        while i in self.fixed and self.graph.lines[i].op == "cast":
+            (i,) = self.graph.lines[i].args
+        if i not in self.fixed or i in self.kept or self.nbytes(i) > 2 * sum(map(self.nbytes, self.below[i])):
+            return
+        mover = i
+        while self.graph.lines[mover].op in SAME_ORDER:
+            (mover,) = self.graph.lines[mover].args
+        if self.moves(mover) and self.below[mover]:
+            self.kept.add(i)
+
+
+def _fixed(graph: Graph, weights: set[int]) -> set[int]:
+    fixed: set[int] = set()
+    outputs = set(graph.outputs)  # the caller's memory: made anew at each call
+    for i, line in enumerate(graph.lines):
+        if i in weights or (line.op != "input" and i not in outputs and all(a in fixed for a in line.args)):
+            fixed.add(i)
+    return fixed
+
+
+def prepare(graph: Graph, weights: set[int], target: str) -> Prepared:
+    """What to compute once; `weights` are the inputs that keep their values from call to call."""
+    return _Border(graph, weights, repack=target == "wasm").run() if weights else Prepared()
