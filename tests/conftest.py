@@ -34,6 +34,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing(f"no browser at {CHROMIUM}; install Chromium, or set CHROMIUM to its path")
 
 
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays until the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Remember a failure: its traceback keeps tensors alive, which is no leak."""
@@ -87,6 +93,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         from nearfield import runtime
 
         runtime.forget_programs()
+    if memory_in_use() != before:
         gc.collect()
     after = memory_in_use()
     assert all(a <= b for n in after for a, b in zip(after[n], before.get(n, (0, 0)), strict=True)), (
