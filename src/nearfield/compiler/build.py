@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from ..graph.graph import Graph
+from ..graph.verify import verify
 from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
 from .fuse import Fusion, fuse
@@ -61,7 +62,7 @@ def build(
     entry    what the entry that computes the outputs is called
     """
     _show("graph", graph)
-    graph = simplify(graph, target.name)
+    graph = _verified(simplify(_verified(graph), target.name))
     inputs = graph.inputs
     prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name)
     fusion = fuse(graph, target.bindings, prepared)
@@ -78,6 +79,12 @@ def build(
 def _show(stage: str, noun: object) -> None:
     if stage in os.environ.get("NEARFIELD_SHOW", ""):
         sys.stderr.write(f"{noun}\n")
+
+
+def _verified(graph: Graph) -> Graph:
+    if os.environ.get("NEARFIELD_DEBUG") == "1":
+        verify(graph)
+    return graph
 
 
 def _lower_all(graph: Graph, fusion: Fusion, groups: list[list[int]]) -> list[Lowered]:

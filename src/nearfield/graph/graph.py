@@ -1,6 +1,8 @@
 """Graph: operations in order, each naming earlier ones by number. Immutable, printable, comparable."""
 
+import struct
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 from ..dtype import DType
@@ -39,14 +41,33 @@ class Graph:
     def __str__(self) -> str:
         rows = []
         for i, line in enumerate(self.lines):
-            args = [f"%{a}" for a in line.args] + [f"{name}={_show(value)}" for name, value in line.attrs]
+            args = [f"%{a}" for a in line.args]
+            args += [f"{name}={_show(value, line.dtype)}" for name, value in line.attrs]
             shape = ", ".join(map(str, line.shape))
             rows.append(f"%{i}: {line.dtype.name}[{shape}] = {line.op}({', '.join(args)})")
         rows.append("return " + ", ".join(f"%{i}" for i in self.outputs))
         return "\n".join(rows)
 
 
-def _show(value: Any) -> str:
+def _show(value: Any, dtype: DType) -> str:
     if isinstance(value, DType):
         return value.name
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return _number(value, dtype) if isinstance(value, bytes) else str(value)
+
+
+def _number(value: bytes, dtype: DType) -> str:
+    """The shortest text of a number that no other number of its dtype has; NaNs differ by their bits."""
+    (number,) = struct.unpack("<" + dtype.code, value)
+    if dtype.kind != "f":
+        return str(number)
+    if isnan(number):
+        return f"nan:{value[::-1].hex()}"
+    texts = (f"{number:.{digits}g}" for digits in range(1, 18))
+    return repr(float(next(t for t in texts if _packed(t, dtype) == value)))
+
+
+def _packed(text: str, dtype: DType) -> bytes:
+    try:
+        return struct.pack("<" + dtype.code, float(text))
+    except OverflowError:  # rounded up to fewer digits, the largest numbers become too large
+        return b""
