@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import nearfield as nf
+from nearfield import nn
+from nearfield.compiler import wgsl_tile, wgsl_tiling
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +87,17 @@ def test_what_waits_for_a_kernel_does_not_join_it() -> None:
     np.testing.assert_array_equal(third.numpy(), (x + x.sum() * 2) * 0.5 + x * 2)
     np.testing.assert_array_equal(second.numpy(), x + x.sum() * 2)
     np.testing.assert_array_equal(first.numpy(), x * 2)
+
+
+@pytest.mark.parametrize("cut", wgsl_tiling.TILINGS, ids=lambda t: f"{t.rows}x{t.columns}")
+def test_every_tiling(cut: wgsl_tiling.Tiling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way to cut a product into tiles gives the same, also where the last tiles are not full."""
+    monkeypatch.setattr(wgsl_tile, "tiling", lambda *sizes: cut)
+    x, w, b = array(2, 9, 7, 20), array(3, 3, 20, 68), array(68)
+    image = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    views = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))
+    want = np.maximum(np.einsum("nxycuv,uvco->nxyo", views, w) + b, 0)
+    nf.forget_programs()
+    got = nn.relu(nn.conv2d(nf.asarray(x), nf.asarray(w), padding=1) + nf.asarray(b))
+    np.testing.assert_array_equal(got.numpy(), want)
+    nf.forget_programs()

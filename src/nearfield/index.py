@@ -9,7 +9,7 @@ from math import gcd
 from . import scalar as k
 from .scalar import K
 
-__all__ = ["flatten", "unflatten"]
+__all__ = ["flatten", "reindex", "unflatten"]
 
 Linear = tuple[int, dict[K, int]]
 
@@ -97,6 +97,16 @@ def _divisor(b: K) -> int:
     return int(b.value)
 
 
+def _coarse(x: K, n: int) -> tuple[int, K, K] | None:
+    """(g, c, f) with x = g c + f, g > 1 a divisor of n and 0 ≤ f < g: then f plays no part in x / n."""
+    constant, terms = linear(x)
+    for g in sorted({gcd(n, c) for c in terms.values()} - {1}, reverse=True):
+        fine = from_linear(constant % g, {t: c for t, c in terms.items() if c % g})
+        if fine.low >= 0 and fine.high < g:
+            return g, from_linear(constant // g, {t: c // g for t, c in terms.items() if c % g == 0}), fine
+    return None
+
+
 def div(a: K, b: K) -> K:
     """a / b rounded down, b a positive constant."""
     n = _divisor(b)
@@ -116,6 +126,10 @@ def div(a: K, b: K) -> K:
         rest, n = from_linear(rc // common, {t: c // common for t, c in rt.items()}), n // common
         if rest.high < n:
             return quotient
+    parts = _coarse(rest, n)
+    if parts is not None:
+        g, coarse, _ = parts
+        return add(quotient, div(coarse, k.const(n // g, "index")))
     if rest.op == "div":
         rest, n = rest.args[0], n * int(rest.args[1].value)
     if rest.op == "rem" and int(rest.args[1].value) % n == 0:
@@ -143,6 +157,10 @@ def rem(a: K, b: K) -> K:
         inner = from_linear(constant // common, {t: c // common for t, c in terms.items()})
         small = rem(inner, k.const(n // common, "index"))
         return add(mul(small, k.const(common, "index")), k.const(constant % common, "index"))
+    parts = _coarse(rest, n)
+    if parts is not None:
+        g, coarse, fine = parts
+        return add(mul(rem(coarse, k.const(n // g, "index")), k.const(g, "index")), fine)
     if rest.op == "rem" and int(rest.args[1].value) % n == 0:
         rest = rest.args[0]
     return k.make("rem", "index", (rest, k.const(n, "index")), None, 0, n - 1)
@@ -216,3 +234,35 @@ def unflatten(position: K, shape: tuple[int, ...]) -> list[K]:
         indices.append(position % n if n > 1 else k.const(0, "index"))
         position = position // max(n, 1)
     return indices[::-1]
+
+
+def reindex(index: list[K], shape: tuple[int, ...], other: tuple[int, ...]) -> list[K]:
+    """The index, in an array of the other shape, of the element at `index` of one of this shape, in row-major order.
+
+    Axes that both shapes have are passed on as they are, also an index out of range; only those between are renumbered.
+    """
+    if 0 in shape:
+        return [k.const(0, "index")] * len(other)
+    found: list[K] = []
+    i = j = 0
+    while j < len(other):
+        if other[j] == 1:
+            found.append(k.const(0, "index"))
+            j += 1
+            continue
+        before, after = i, j
+        size, wanted = 1, other[j]
+        j += 1
+        while size != wanted:
+            if size < wanted:
+                size *= shape[i]
+                i += 1
+            else:
+                wanted *= other[j]
+                j += 1
+        mine = [(x, n) for x, n in zip(index[before:i], shape[before:i], strict=True) if n != 1]
+        if len(mine) == 1 == j - after:
+            found.append(mine[0][0])
+        else:
+            found += unflatten(flatten(index[before:i], shape[before:i]), other[after:j])
+    return found

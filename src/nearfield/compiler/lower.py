@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import scalar as k
 from ..graph.graph import Graph
-from ..index import flatten, unflatten
+from ..index import flatten, reindex
 from ..op import REGISTRY, Source
 from ..scalar import K
 from .kernel import Kernel, Store
@@ -80,7 +80,7 @@ def _forward(graph: Graph, path: list[int], index: list[K]) -> list[K]:
     for before, after in pairwise(path):
         line = graph.lines[after]
         if line.op == "reshape":
-            index = unflatten(flatten(index, graph.lines[before].shape), line.shape)
+            index = reindex(index, graph.lines[before].shape, line.shape)
         elif line.op == "permute":
             index = [index[a] for a in dict(line.attrs)["axes"]]
     return index
@@ -111,7 +111,7 @@ def lower(graph: Graph, roots: list[int], stored: Callable[[int], bool], path: l
 
 
 def _reindex(index: list[K], source: tuple[int, ...], shape: tuple[int, ...]) -> list[K]:
-    return index if source == shape else unflatten(flatten(index, source), shape)
+    return reindex(index, source, shape)
 
 
 def _name(graph: Graph, pull: _Pull, root: int) -> str:

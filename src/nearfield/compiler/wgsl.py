@@ -6,8 +6,11 @@ source  W3C WebGPU Shading Language, 2025
 import math
 import struct
 
+from .. import scalar as k
 from ..dtype import DType
+from ..index import from_linear
 from ..scalar import K, const_value, identity
+from .wgsl_wide import lanes_of
 
 __all__ = ["FUNCTIONS", "TYPES", "WGSL", "Scope", "element_type", "literal"]
 
@@ -79,18 +82,21 @@ PLAIN_CASTS = {
     "nf_min_i32": "min({0}, {1})", "nf_max_i32": "max({0}, {1})",
     "nf_min_u32": "min({0}, {1})", "nf_max_u32": "max({0}, {1})",
 }  # fmt: skip
-LOADS = {
-    "float16": "unpack2x16float({b}[({i}) >> 1u])[({i}) & 1]",
-    "int8": "((bitcast<i32>({b}[({i}) >> 2u]) << (24u - 8u * u32(({i}) & 3))) >> 24u)",
-    "uint8": "(({b}[({i}) >> 2u] >> (8u * u32(({i}) & 3))) & 255u)",
-    "bool": "((({b}[({i}) >> 2u] >> (8u * u32(({i}) & 3))) & 255u) != 0u)",
+LOADS = {  # an element of a word {w} with the index {i} among all elements
+    "float16": "unpack2x16float({w})[({i}) & 1]",
+    "int8": "((bitcast<i32>({w}) << (24u - 8u * u32(({i}) & 3))) >> 24u)",
+    "uint8": "(({w} >> (8u * u32(({i}) & 3))) & 255u)",
+    "bool": "((({w} >> (8u * u32(({i}) & 3))) & 255u) != 0u)",
 }
+LANES = "xyzw"
 ZERO = {"f32": "0.0", "i32": "0", "u32": "0u", "bool": "false"}
 
 
-def element_type(dtype: DType) -> str:
-    """The element type of the array that a buffer of this dtype is declared as."""
-    return TYPES.get(dtype.name, "u32") if dtype.itemsize == 4 else "u32"
+def element_type(dtype: DType, lanes: int = 1) -> str:
+    """The element type of the array that a buffer of this dtype is declared as; `lanes` elements are read at a time."""
+    word = TYPES.get(dtype.name, "u32") if dtype.itemsize == 4 else "u32"
+    words = lanes * dtype.itemsize // 4
+    return word if words <= 1 else f"vec{words}<{word}>"
 
 
 def literal(node: K) -> str:
@@ -121,13 +127,18 @@ class Scope:
         self.lines: list[str] = []
         self.names: dict[K, str] = {}
 
+    def home(self, node: K) -> "Scope":
+        """The outermost scope that binds all free variables of the node."""
+        scope = self
+        while scope.parent is not None and node.free <= scope.parent.bound:
+            scope = scope.parent
+        return scope
+
     def value(self, node: K) -> str:
         """A WGSL expression for the node: a literal, or the name of a `let`."""
         if node.op == "const":
             return self.writer.literal(node)
-        scope = self
-        while scope.parent is not None and node.free <= scope.parent.bound:
-            scope = scope.parent
+        scope = self.home(node)
         name = scope.names.get(node)
         if name is None:
             name = scope.make(node)
@@ -138,6 +149,8 @@ class Scope:
         if node.op == "reduce":
             return self.writer.reduction(self, node)
         text = self.spell(node)
+        if text.rpartition(".")[0].replace("_", "").isalnum():
+            return text  # a lane of a vector needs no name
         name = self.writer.name()
         self.lines.append(f"let {name} = {text};")
         return name
@@ -145,12 +158,10 @@ class Scope:
     def spell(self, node: K) -> str:
         if node.op == "load":
             return self.load(node)
+        if node.op == "wide":
+            return self.access(node)
         if node.op == "linear":
-            constant, *factors = node.value
-            terms = [
-                self.value(a) if c == 1 else f"{self.value(a)} * {c}" for c, a in zip(factors, node.args, strict=True)
-            ]
-            return " + ".join([*terms, str(constant)] if constant else terms).replace("+ -", "- ")
+            return self.linear(node)
         args = [self.operand(node, a) for a in node.args]
         first, result = TYPES[node.args[0].type], TYPES[node.type]
         op = node.op
@@ -163,6 +174,18 @@ class Scope:
         shift = f"bitcast<u32>({args[1]})" if op in ("shl", "shr") else ""
         return self.writer.function(WGSL[op].format(*args, t=first, r=result, u1=shift), args)
 
+    def linear(self, node: K) -> str:
+        """The sum; what it takes from outer scopes is summed there, once."""
+        constant, *factors = node.value
+        terms = dict(zip(node.args, factors, strict=True))
+        outer = {a: c for a, c in terms.items() if self.home(a) is not self}
+        spelled = []
+        if 1 < len(outer) < len(terms):
+            spelled.append(self.value(from_linear(0, outer)))
+            terms = {a: c for a, c in terms.items() if a not in outer}
+        spelled += [self.value(a) if c == 1 else f"{self.value(a)} * {c}" for a, c in terms.items()]
+        return " + ".join([*spelled, str(constant)] if constant else spelled).replace("+ -", "- ")
+
     def operand(self, node: K, a: K) -> str:
         """An argument; constants are hidden where WGSL would compute at once, or a driver might drop x * 0 or x + 0."""
         if a.op == "const" and a.type != "index":
@@ -172,26 +195,62 @@ class Scope:
         return self.value(a)
 
     def load(self, node: K) -> str:
-        dtype = self.writer.dtypes[node.value]
+        dtype, lanes = self.writer.dtypes[node.value], self.writer.wide.get(node.value, 1)
+        found = self.writer.access(node)
+        if found is not None:
+            return self.lane(self.value(found[0]), found[1], dtype, lanes)
         index = self.value(node.args[0])
         mask = self.value(node.args[1]) if len(node.args) == 2 else ""
         if mask:
             index = f"select(0, {index}, {mask})"
-        text = LOADS.get(dtype.name, "{b}[{i}]").format(b=f"b{node.value}", i=index)
+        each, words = 4 // dtype.itemsize, lanes * dtype.itemsize // 4
+        word = index if each == 1 else f"({index}) >> {each // 2}u"
+        place = f"[{word}]" if words <= 1 else f"[({word}) >> {words // 2}u][({word}) & {words - 1}]"
+        text = LOADS.get(dtype.name, "{w}").format(w=f"b{node.value}{place}", i=index)
         return f"select({ZERO[TYPES[node.type]]}, {text}, {mask})" if mask else text
+
+    def access(self, node: K) -> str:
+        """All lanes of a wide access, as they are stored."""
+        index = self.value(node.args[0])
+        if len(node.args) == 1:
+            return f"b{node.value}[{index}]"
+        type, mask = self.writer.stored(node.value), self.value(node.args[1])
+        return f"select({type}(), b{node.value}[select(0, {index}, {mask})], {mask})"
+
+    def lane(self, whole: str, lane: int, dtype: DType, lanes: int) -> str:
+        """One element of a wide access."""
+        each, words = 4 // dtype.itemsize, lanes * dtype.itemsize // 4
+        word = whole if words <= 1 else f"{whole}.{LANES[lane // each]}"
+        return LOADS.get(dtype.name, "{w}").format(w=word, i=lane % each)
 
 
 class Writer:
-    """The text of one kernel: names, the functions it needs, and how its loops are written."""
+    """The text of one kernel: names, the functions it needs, and how its loops are written.
 
-    def __init__(self, dtypes: tuple[DType, ...]) -> None:
+    wide  buffer -> how many of its elements are read at a time
+    """
+
+    def __init__(self, dtypes: tuple[DType, ...], wide: dict[int, int] | None = None) -> None:
         self.dtypes = dtypes
+        self.wide = wide or {}
         self.count = 0
         self.functions: dict[str, str] = {}
 
     def name(self) -> str:
         self.count += 1
         return f"v{self.count}"
+
+    def stored(self, buffer: int) -> str:
+        """The type of what one access to the buffer brings."""
+        return element_type(self.dtypes[buffer], self.wide.get(buffer, 1))
+
+    def access(self, load: K) -> tuple[K, int] | None:
+        """The wide access that brings a loaded element, and which lane it is; None if it is read alone."""
+        lanes = self.wide.get(load.value)
+        wide = lanes_of(load.args[0], lanes) if lanes else None
+        if wide is None:
+            return None
+        return k.make("wide", "wide", (wide.place, *load.args[1:]), load.value), wide.lane
 
     def literal(self, node: K) -> str:
         text = literal(node)
@@ -264,6 +323,6 @@ class Writer:
         """Declarations before `main`."""
         lines = [self.functions[name] for name in FUNCTIONS if name in self.functions]
         return lines + [
-            f"@group(0) @binding({n}) var<storage, read_write> b{n}: array<{element_type(t)}>;"
-            for n, t in enumerate(self.dtypes)
+            f"@group(0) @binding({n}) var<storage, read_write> b{n}: array<{self.stored(n)}>;"
+            for n in range(len(self.dtypes))
         ]

@@ -1,146 +1,283 @@
 """Contraction -> WGSL: one workgroup makes one tile of the result, from strips of both factors in workgroup memory.
 
-source  CUDA C++ Programming Guide, "Shared Memory", matrix product; tile shapes measured on the device
+Each thread reads its share of the next strip into registers while it multiplies the present one. A factor that runs
+along the sum is turned, four by four elements, on its way into workgroup memory, so that both strips hold vectors of
+neighbouring rows or columns for each step of the sum. The products of a strip are written out in full: a loop costs a
+quarter of the speed.
+
+source  CUDA C++ Programming Guide, "Shared Memory", matrix product
 """
 
-from ..scalar import K
+from .. import scalar as k
+from ..index import unflatten
+from ..scalar import K, substitute, walk
 from .contraction import Contraction, contraction_of, runs_along
-from .kernel import Kernel
+from .kernel import Kernel, Store
 from .wgsl import TYPES, Scope, Writer
+from .wgsl_stores import stores
+from .wgsl_tiling import Tiling, tiling
+from .wgsl_wide import widths
 
 __all__ = ["spell_tile"]
 
-DEEP = 16  # steps of the sum in workgroup memory at a time
+FOUR = range(4)
+
+
+def _extents(variables: tuple[K, ...]) -> tuple[int, ...]:
+    return tuple(v.value[1] for v in variables)
+
+
+def _at(variables: tuple[K, ...], position: K) -> dict[K, K]:
+    """The variables at a row-major position."""
+    return dict(zip(variables, unflatten(position, _extents(variables)), strict=True))
+
+
+def _within(position: K, size: int) -> K:
+    """The position, or the last one if it lies beyond."""
+    return k.minimum(position, k.const(size - 1, "index"))
+
+
+class _Factor:
+    """One factor's way from memory into `shared`: 4 x 4 elements, or 4, for each thread and round.
+
+    turned  reads along the sum: four rows (or columns) by four steps; else along the rows: one step
+    vectors what each thread puts: (place in `shared` relative to the thread's first, four elements)
+    """
+
+    def __init__(self, name: str, x: K, outer: tuple[K, ...], size: int, span: int, tile: "_Tile") -> None:
+        c = tile.c
+        self.name, self.tile, self.span = name, tile, span
+        self.turned = not any(runs_along(x, v) for v in outer[-1:]) or runs_along(x, c.summed[-1])
+        self.stride = span // 4 + (1 if self.turned else 0)  # vectors for each step, padded against bank conflicts
+        across = span // 4
+        self.deep = tile.cut.deep
+        self.work = across * (self.deep // 4 if self.turned else self.deep)
+        self.rounds = max(1, self.work // tile.threads)
+        self.place = k.var(f"{name}_place", -(-size // 4))
+        self.step = k.var(
+            f"{name}_step", self.deep // 4 if self.turned else min(self.deep, max(1, tile.threads // across))
+        )
+        self.elements = [self._elements(x, outer, size, n) for n in range(self.rounds)]
+
+    def _elements(self, x: K, outer: tuple[K, ...], size: int, round: int) -> list[list[K]]:
+        """Vectors of four neighbouring rows (or columns), one for each step that a thread brings in a round."""
+        c, length = self.tile.c, self.tile.length
+        threads, across, strip = self.tile.threads, self.span // 4, self.tile.strip
+        if self.turned:
+            places = self.place + round * (threads // (self.deep // 4))
+            firsts = [(strip * self.deep + self.step * 4, i) for i in FOUR]
+        else:
+            places = self.place
+            firsts = [(strip * self.deep + self.step + round * (threads // across), 0)]
+        vectors = []
+        for first, i in firsts:
+            step = first + i
+            whole = length % (4 if self.turned else 1) == 0
+            inside = k.less(first if whole else step, k.const(length, "index"))
+            if length % self.deep == 0:
+                inside = k.const(True, "bool")
+            elif whole:
+                step = k.minimum(first, k.const(length - (4 if self.turned else 1), "index")) + i
+            else:
+                step = _within(step, length)
+            vector = []
+            for lane in FOUR:
+                row = self._row(places, lane, size)
+                table = {**_at(outer, row), **_at(c.summed, step), **self.tile.batch_at}
+                vector.append(k.select(inside, substitute(x, table), k.const(0, x.type)))
+            vectors.append(vector)
+        return vectors
+
+    def _row(self, places: K, lane: int, size: int) -> K:
+        if size % 4 == 0:
+            return _within(places, size // 4) * 4 + lane
+        return _within(places * 4 + lane, size)
+
+    def values(self) -> list[K]:
+        return [x for round in self.elements for vector in round for x in vector]
+
+    def registers(self, writer: Writer) -> dict[K, str]:
+        """What each thread reads for a strip, and the variable that holds it."""
+        loads = [n for n in walk(self.values()) if n.op == "load" and self.tile.strip in n.free]
+        wide = (writer.access(n) for n in loads)
+        found = dict.fromkeys(n if w is None else w[0] for n, w in zip(loads, wide, strict=True))
+        return {n: f"{self.name}_{i}" for i, n in enumerate(found)}
+
+    def thread(self, first: str) -> list[str]:
+        """Which elements are this thread's."""
+        per = self.deep // 4 if self.turned else self.span // 4
+        mine, other = ("lid / {0}", "lid % {0}") if self.turned else ("lid % {0}", "lid / {0}")
+        return [
+            f"let {self.name}_near = {mine.format(per)}; let {self.name}_step = {other.format(per)};",
+            f"let {self.name}_place = {first} * {self.span // 4} + {self.name}_near;",
+        ]
+
+    def guard(self, lines: list[str]) -> list[str]:
+        """Only as many threads as there is work for."""
+        if self.work >= self.tile.threads:
+            return lines
+        return [f"if (lid < {self.work}) {{", *("  " + x for x in lines), "}"]
+
+    def fetch(self, top: Scope, registers: dict[K, str], strip: str) -> list[str]:
+        """Read a strip's share into registers."""
+        scope = self.tile.strip_scope(top, strip)
+        lines = [(name, scope.spell(node)) for node, name in registers.items()]
+        return self.guard([*scope.lines, *(f"{name} = {text};" for name, text in lines)])
+
+    def put(self, top: Scope, registers: dict[K, str]) -> list[str]:
+        """Write the share from registers into workgroup memory."""
+        scope = self.tile.strip_scope(top, "strip")
+        scope.names.update(registers)
+        type, out = self.tile.type, []
+        for n, vectors in enumerate(self.elements):
+            for i, vector in enumerate(vectors):
+                if self.turned:
+                    far = n * (self.tile.threads // (self.deep // 4))
+                    at = f"({self.name}_step * 4 + {i}) * {self.stride} + {self.name}_near + {far}"
+                else:
+                    far = n * (self.tile.threads // (self.span // 4))
+                    at = f"({self.name}_step + {far}) * {self.stride} + {self.name}_near"
+                parts = ", ".join(scope.value(x) for x in vector)
+                out.append(f"shared_{self.name}[{at}] = vec4<{type}>({parts});")
+        return self.guard([*scope.lines, *out])
 
 
 class _Tile:
-    def __init__(self, kernel: Kernel, c: Contraction) -> None:
-        self.kernel, self.c = kernel, c
-        self.writer = Writer(kernel.arguments)
-        _, rows, columns, _ = c.sizes
-        self.side = 4  # results per thread, each way
-        self.threads = 16 if rows >= 64 and columns >= 64 else 8  # each way
-        self.span = self.side * self.threads
+    def __init__(self, kernel: Kernel, c: Contraction, cut: Tiling) -> None:
+        self.kernel, self.c, self.cut = kernel, c, cut
+        self.threads = cut.threads
         self.type = TYPES[c.total.type]
+        batch, rows, columns, self.length = c.sizes
+        self.batch, self.strip = k.var("batch", batch), k.var("strip", -(-self.length // self.cut.deep))
+        self.batch_at = _at(c.batch, self.batch)
+        self.left = _Factor("a", c.a, c.rows, rows, cut.rows, self)
+        self.right = _Factor("b", c.b, c.columns, columns, cut.columns, self)
+        self.row, self.quad = k.var("row", rows), k.var("quad", -(-columns // 4))
+        self.sums = [k.make("var", c.total.type, value=("sum", lane)) for lane in FOUR]
+        self.results = [self._result(lane) for lane in FOUR]
+        values = [*self.left.values(), *self.right.values(), *(s.value for s in self.results)]
+        self.writer = Writer(kernel.arguments, widths(values, self.results, kernel.arguments))
 
-    def unpack(self, scope: Scope, variables: tuple[K, ...], position: str) -> None:
-        """Names for the variables at a row-major position."""
-        for n in range(len(variables) - 1, -1, -1):
-            extent = variables[n].value[1]
-            if n == 0:
-                scope.names[variables[n]] = position
-                return
-            name, rest = self.writer.name(), self.writer.name()
-            scope.lines += [f"let {name} = {position} % {extent};", f"let {rest} = {position} / {extent};"]
-            scope.names[variables[n]] = name
-            position = rest
-
-    def factor(self, name: str, x: K, outer: tuple[K, ...], size: int) -> list[str]:
-        """The function that reads one element of a factor, 0 outside."""
+    def _result(self, lane: int) -> Store:
+        """The store of one result of a row's four neighbours, made from its sum."""
         c = self.c
-        scope = Scope(self.writer, frozenset((*c.batch, *outer, *c.summed)))
-        self.unpack(scope, c.batch, "batch")
-        self.unpack(scope, outer, "place")
-        self.unpack(scope, c.summed, "step")
-        value = scope.value(x)
-        zero = {"f32": "0.0", "i32": "0", "u32": "0u"}[self.type]
+        table = {**_at(c.rows, self.row), **_at(c.columns, self.quad * 4 + lane), **self.batch_at}
+        table[c.total] = self.sums[lane]
+        return Store(c.store.argument, substitute(c.store.index, table), substitute(c.store.value, table))
+
+    def strip_scope(self, top: Scope, strip: str) -> Scope:
+        scope = Scope(self.writer, frozenset((self.strip,)), top)
+        scope.names[self.strip] = strip
+        return scope
+
+    def multiply(self) -> list[str]:
+        """The products of one strip: for each step the thread's vectors of both factors, all pairs."""
+        across, down = self.cut.columns // self.cut.across, self.cut.rows // self.cut.down
+        lines = []
+        for s in range(self.cut.deep):
+            lines.append("{")
+            at = [s * self.left.stride + i * down for i in range(self.cut.down // 4)]
+            lines += [f"  let p{i} = shared_a[y + {n}];" for i, n in enumerate(at)]
+            at = [s * self.right.stride + j * across for j in range(self.cut.across // 4)]
+            lines += [f"  let q{j} = shared_b[x + {n}];" for j, n in enumerate(at)]
+            lines += [f"  {self.product(i, j)}" for i in range(self.cut.down) for j in range(self.cut.across // 4)]
+            lines.append("}")
+        return lines
+
+    def product(self, i: int, j: int) -> str:
+        left = f"vec4(p{i // 4}.{'xyzw'[i % 4]})"
+        if self.type == "f32":
+            return f"t{i}_{j} = fma({left}, q{j}, t{i}_{j});"
+        return f"t{i}_{j} = t{i}_{j} + {left} * q{j};"
+
+    def finish(self) -> list[str]:
+        """The function that makes four neighbouring results from their sums and stores them."""
+        _, rows, columns, _ = self.c.sizes
+        scope = Scope(self.writer, frozenset((self.batch, self.row, self.quad, *self.sums)))
+        scope.names.update({self.batch: "batch", self.row: "row", self.quad: "quad"})
+        scope.names.update({s: f"sum.{'xyzw'[lane]}" for lane, s in enumerate(self.sums)})
+        lasts = [f"quad * 4 + {lane} < {columns}" if columns % 4 else "" for lane in FOUR]
+        lines = stores(scope, self.results, lasts)
         return [
-            f"fn {name}(batch: i32, place: i32, step: i32) -> {self.type} {{",
-            f"  if (place >= {size} || step >= {c.sizes[3]}) {{ return {zero}; }}",
-            *("  " + x for x in scope.lines),
-            f"  return {value};",
+            f"fn finish(batch: i32, row: i32, quad: i32, sum: vec4<{self.type}>) {{",
+            f"  if (row >= {rows} || quad >= {-(-columns // 4)}) {{ return; }}",
+            *("  " + x for x in [*scope.lines, *lines]),
             "}",
         ]
 
-    def fill(self, shared: str, name: str, x: K, first: str) -> list[str]:
-        """Each thread brings its share of a strip; neighbours read along the factor's contiguous direction."""
-        count = self.span * DEEP // (self.threads * self.threads)
-        along = runs_along(x, self.c.summed[-1])
+    def finishes(self) -> list[str]:
+        across, down = self.cut.columns // self.cut.across, self.cut.rows // self.cut.down
         lines = []
-        for n in range(count):
-            flat = f"(lid + {n * self.threads * self.threads})"
-            place, step = (
-                (f"{flat} / {DEEP}", f"{flat} % {DEEP}")
-                if along
-                else (f"{flat} % {self.span}", f"{flat} / {self.span}")
-            )
-            lines.append(f"{shared}[({step}) * {self.span} + {place}] = {name}(batch, {first} + {place}, k + {step});")
+        for i in range(self.cut.down):
+            row = f"row + (y + {i // 4 * down}) * 4 + {i % 4}"
+            lines += [f"finish(batch, {row}, quad + x + {j * across}, t{i}_{j});" for j in range(self.cut.across // 4)]
         return lines
 
-    def multiply(self) -> list[str]:
-        """The products of one step: `side` values of each factor, all pairs."""
-        each = range(self.side)
-        lines = [f"let a{i} = left[s * {self.span} + y * {self.side} + {i}];" for i in each]
-        lines += [f"let b{j} = right[s * {self.span} + x * {self.side} + {j}];" for j in each]
-        return lines + [f"t{i}{j} = t{i}{j} + a{i} * b{j};" for i in each for j in each]
+    def body(self) -> list[str]:
+        cut, across = self.cut, self.cut.columns // self.cut.across
+        top = Scope(self.writer, frozenset((self.batch, *(v for f in self.factors for v in (f.place, f.step)))))
+        top.names[self.batch] = "batch"
+        for f in self.factors:
+            top.names.update({f.place: f"{f.name}_place", f.step: f"{f.name}_step"})
+        registers = [f.registers(self.writer) for f in self.factors]
+        pairs = list(zip(self.factors, registers, strict=True))
+        first = [x for f, r in pairs for x in f.fetch(top, r, "0")]
+        following = [x for f, r in pairs for x in f.fetch(top, r, "next")]
+        put = [x for f, r in pairs for x in f.put(top, r)]
+        strips = -(-self.length // self.cut.deep)
+        return [
+            "let lid = i32(index); let batch = i32(group.z);",
+            f"let x = lid % {across}; let y = lid / {across};",
+            f"let row = i32(group.y) * {cut.rows}; let quad = i32(group.x) * {cut.columns // 4};",
+            *self.left.thread("i32(group.y)"),
+            *self.right.thread("i32(group.x)"),
+            *top.lines,
+            *(f"var t{i}_{j} = vec4<{self.type}>();" for i in range(cut.down) for j in range(cut.across // 4)),
+            *(f"var {name}: {self.register(n)};" for r in registers for n, name in r.items()),
+            *first,
+            f"for (var strip = 0; strip < {strips}; strip++) {{",
+            *("  " + x for x in ["workgroupBarrier();", *put, "workgroupBarrier();"]),
+            *([f"  let next = min(strip + 1, {strips - 1});"] if following else []),
+            *("  " + x for x in following),
+            *("  " + x for x in self.multiply()),
+            "}",
+            *self.finishes(),
+        ]
 
-    def store(self) -> list[str]:
-        """The epilogue for each of the thread's results."""
-        c = self.c
-        _, rows, columns, _ = c.sizes
-        lines: list[str] = []
-        for i in range(self.side):
-            for j in range(self.side):
-                scope = Scope(self.writer, frozenset(self.kernel.axes))
-                row, column = self.writer.name(), self.writer.name()
-                scope.lines += [
-                    f"let {row} = row + y * {self.side} + {i};",
-                    f"let {column} = column + x * {self.side} + {j};",
-                ]
-                head = list(scope.lines)
-                scope.lines.clear()
-                self.unpack(scope, c.batch, "batch")
-                self.unpack(scope, c.rows, row)
-                self.unpack(scope, c.columns, column)
-                scope.names[c.total] = f"t{i}{j}"
-                index, value = scope.value(c.store.index), scope.value(c.store.value)
-                lines += [*head, f"if ({row} < {rows} && {column} < {columns}) {{", *("  " + x for x in scope.lines)]
-                lines += [f"  b{c.store.argument}[{index}] = {value};", "}"]
-        return lines
+    @property
+    def factors(self) -> tuple[_Factor, _Factor]:
+        return self.left, self.right
+
+    def register(self, node: K) -> str:
+        """The type of what a thread reads."""
+        return self.writer.stored(node.value) if node.op == "wide" else TYPES[node.type]
 
     def text(self) -> tuple[str, tuple[int, int, int]]:
         """The module and the workgroups to run."""
-        c, span = self.c, self.span
-        batch, rows, columns, length = c.sizes
-        across, down = -(-columns // span), -(-rows // span)
-        factors = self.factor("nf_a", c.a, c.rows, rows) + self.factor("nf_b", c.b, c.columns, columns)
-        zero = {"f32": "0.0", "i32": "0", "u32": "0u"}[self.type]
-        store = self.store()
-        body = [
-            "let lid = i32(index);",
-            f"let x = lid % {self.threads}; let y = lid / {self.threads};",
-            f"let column = i32(group.x) * {span}; let row = i32(group.y) * {span}; let batch = i32(group.z);",
-            *(f"var t{i}{j} = {zero};" for i in range(self.side) for j in range(self.side)),
-            f"for (var k = 0; k < {length}; k += {DEEP}) {{",
-            *("  " + x for x in self.fill("left", "nf_a", c.a, "row")),
-            *("  " + x for x in self.fill("right", "nf_b", c.b, "column")),
-            "  workgroupBarrier();",
-            f"  for (var s = 0; s < {DEEP}; s++) {{",
-            *("    " + x for x in self.multiply()),
-            "  }",
-            "  workgroupBarrier();",
-            "}",
-            *store,
-        ]
+        batch, rows, columns, _ = self.c.sizes
+        body, finish = self.body(), self.finish()
         lines = [
             *self.writer.head(),
-            f"var<workgroup> left: array<{self.type}, {span * DEEP}>;",
-            f"var<workgroup> right: array<{self.type}, {span * DEEP}>;",
-            *factors,
-            f"@compute @workgroup_size({self.threads * self.threads})",
+            *(f"var<workgroup> shared_{f.name}: array<vec4<{self.type}>, {f.stride * f.deep}>;" for f in self.factors),
+            *finish,
+            f"@compute @workgroup_size({self.threads})",
             "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {",
             *("  " + x for x in body),
             "}",
         ]
-        return "\n".join(lines) + "\n", (across, down, batch)
+        return "\n".join(lines) + "\n", (-(-columns // self.cut.columns), -(-rows // self.cut.rows), batch)
 
 
-def spell_tile(kernel: Kernel) -> tuple[str, tuple[int, int, int]] | None:
+def spell_tile(kernel: Kernel, cut: Tiling | None = None) -> tuple[str, tuple[int, int, int]] | None:
     """The tiled module for a kernel that is one large enough contraction, else None."""
     c = contraction_of(kernel)
-    if c is None or kernel.arguments[c.store.argument].itemsize < 4 or not c.summed:
+    if c is None or not c.summed:
         return None
     batch, rows, columns, length = c.sizes
     if rows < 8 or columns < 8 or length < 8 or batch > 65535 or max(rows, columns) > 65535 * 32:
         return None
-    return _Tile(kernel, c).text()
+    tile = _Tile(kernel, c, cut or tiling(*c.sizes))
+    small = kernel.arguments[c.store.argument].itemsize < 4
+    if small and c.store.argument not in tile.writer.wide:
+        return None
+    return tile.text()

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import scalar as k
 from ..dtype import DType
-from ..index import flatten, unflatten
+from ..index import reindex
 from ..op import Op, Source, np
 from ..scalar import K
 from ..tensor import apply, call
@@ -45,7 +45,7 @@ def movement(
 )  # fmt: skip
 def reshape(i: list[K], s: Any, shape: Any) -> list[K]:
     """The same elements in row-major order, in another shape."""
-    return unflatten(flatten(i, shape), s)
+    return reindex(i, shape, s)
 
 
 @movement(

@@ -15,13 +15,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v4 = v2 / 4;
   let v5 = v4;
   var v6 = bitcast<f32>(nf_zero() | 0xff800000u);
+  let v9 = v3 * 48 + v1 * 6 + v5;
   for (var v7 = 0; v7 < 2; v7++) {
+    let v10 = v9 + v7 * 24;
     for (var v8 = 0; v8 < 2; v8++) {
-      let v9 = v3 * 48 + v7 * 24 + v1 * 6 + v8 * 3 + v5;
-      let v10 = b0[v9];
-      v6 = nf_max_f32(v6, v10);
+      let v11 = v10 + v8 * 3;
+      let v12 = b0[v11];
+      v6 = nf_max_f32(v6, v12);
     }
   }
-  let v11 = v3 * 12 + v1 * 3 + v5;
-  b1[v11] = v6;
+  let v13 = v3 * 12 + v1 * 3 + v5;
+  b1[v13] = v6;
 }

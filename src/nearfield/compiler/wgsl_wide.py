@@ -1,0 +1,62 @@
+"""Buffers that are read and written several elements at a time: which ones, and how their elements are declared.
+
+A frame that makes neighbouring elements in one invocation writes the index of each as 4 n + 0 … 4 n + 3. Where that can
+be proved of a buffer, it is declared as an array of vectors, and one access brings them all.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import gcd
+
+from .. import scalar as k
+from ..dtype import DType
+from ..index import from_linear, linear
+from ..scalar import K, walk
+from .kernel import Store
+
+__all__ = ["Wide", "lanes_of", "multiple", "widths"]
+
+VECTOR = 4  # elements of a wide access, of any type
+
+
+@dataclass(frozen=True, slots=True)
+class Wide:
+    """One access: elements lanes · place … of a buffer, of which `lane` is asked for."""
+
+    place: K
+    lane: int
+
+
+def multiple(x: K, n: int) -> bool:
+    """Whether an index is provably a multiple of n."""
+    constant, terms = linear(x)
+    return constant % n == 0 and all(c % n == 0 or _whole(t, n // gcd(c, n)) for t, c in terms.items())
+
+
+def _whole(x: K, n: int) -> bool:
+    if x.op in ("min", "max"):
+        return all(multiple(a, n) for a in x.args)
+    if x.op == "mul":
+        return any(multiple(a, n) for a in x.args)
+    return x.op == "rem" and multiple(x.args[0], n) and multiple(x.args[1], n)
+
+
+def lanes_of(index: K, lanes: int = VECTOR) -> Wide | None:
+    """The wide access that holds this element, if its place among the lanes is known."""
+    constant, terms = linear(index)
+    start = from_linear(constant - constant % lanes, terms)
+    if not multiple(start, lanes):
+        return None
+    return Wide(start // k.const(lanes, "index"), constant % lanes)
+
+
+def widths(values: Iterable[K], stores: Iterable[Store], dtypes: tuple[DType, ...]) -> dict[int, int]:
+    """Buffer -> lanes, of those buffers that some wide access brings all lanes of."""
+    loads = [(n.value, n.args) for n in walk(list(values)) if n.op == "load"]
+    loads += [(s.argument, (s.index,)) for s in stores]
+    found: dict[tuple[object, ...], set[int]] = {}
+    for buffer, (index, *mask) in loads:
+        wide = lanes_of(index)
+        if wide is not None:
+            found.setdefault((buffer, wide.place, *mask), set()).add(wide.lane)
+    return {int(str(key[0])): VECTOR for key, lanes in found.items() if len(lanes) == VECTOR}
