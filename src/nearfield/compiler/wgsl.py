@@ -9,7 +9,7 @@ import struct
 from .. import scalar as k
 from ..dtype import DType
 from ..index import from_linear
-from ..scalar import K, const_value, identity
+from ..scalar import K, const_value, identity, walk
 from .wgsl_wide import lanes_of
 
 __all__ = ["FUNCTIONS", "TYPES", "WGSL", "Scope", "element_type", "literal"]
@@ -233,6 +233,7 @@ class Writer:
     def __init__(self, dtypes: tuple[DType, ...], wide: dict[int, int] | None = None) -> None:
         self.dtypes = dtypes
         self.wide = wide or {}
+        self.together: dict[K, list[K]] = {}
         self.count = 0
         self.functions: dict[str, str] = {}
 
@@ -284,20 +285,33 @@ class Writer:
             self.need(NEEDS[name])
         self.functions[name] = FUNCTIONS[name]
 
+    def share(self, values: list[K]) -> None:
+        """Let folds over the same variables, at neighbouring points, have one loop."""
+        groups: dict[tuple[object, ...], list[K]] = {}
+        for node in walk(values):
+            if node.op == "reduce":
+                groups.setdefault((node.value, node.type, node.free), []).append(node)
+        for group in groups.values():
+            inside = {n for node in group for n in walk(list(node.args))}
+            if inside.isdisjoint(group):
+                self.together.update(dict.fromkeys(group, group))
+
     def reduction(self, scope: Scope, node: K) -> str:
-        """A loop in this scope that folds the body; one thread does all of it."""
+        """A loop in this scope that folds the body, and those that share its loop; one thread does all of it."""
         kind, variables = node.value
-        total = self.name()
-        scope.lines.append(f"var {total} = {self.identity(kind, node.type)};")
+        group = [n for n in self.together.get(node, [node]) if n is node or n not in scope.names]
+        totals = {n: self.name() for n in group}
+        scope.names.update(totals)
+        scope.lines += [f"var {total} = {self.identity(kind, n.type)};" for n, total in totals.items()]
         inner = scope
         opened: list[tuple[Scope, K]] = []
         for v in variables:
             inner = Scope(self, frozenset((v,)), inner)
             inner.names[v] = self.name()  # not the letter of an einsum: b1 may be a buffer's name
             opened.append((inner, v))
-        inner.lines.append(f"{total} = {self.fold(kind, node.type, total, inner.value(node.args[0]))};")
-        for at in range(len(opened) - 1, -1, -1):
-            block, v = opened[at]
+        folds = [self.fold(kind, n.type, total, inner.value(n.args[0])) for n, total in totals.items()]
+        inner.lines += [f"{total} = {text};" for total, text in zip(totals.values(), folds, strict=True)]
+        for block, v in reversed(opened):
             name, extent = block.names[v], v.value[1]
             outer = block.parent
             assert outer is not None
@@ -306,7 +320,7 @@ class Writer:
                 *("  " + x for x in block.lines),
                 "}",
             ]
-        return total
+        return totals[node]
 
     def identity(self, kind: str, type: str) -> str:
         """What folding nothing gives."""

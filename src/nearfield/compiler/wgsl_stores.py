@@ -21,21 +21,24 @@ def packed(writer: Writer, dtype: DType, values: Sequence[str]) -> list[str]:
     return [" | ".join(parts)]
 
 
-def stores(scope: Scope, lanes: Sequence[Store], inside: Sequence[str] = ("", "", "", "")) -> list[str]:
-    """Statements that store one result at four neighbouring points, each only where `inside` holds ("" for always).
+def stores(
+    scope: Scope, lanes: Sequence[Store], inside: Sequence[str] = ("", "", "", ""), place: str = ""
+) -> list[str]:
+    """Statements that store one result at neighbouring points, each only where `inside` holds ("" for always).
 
-    Of a buffer with wide access all four lanes are stored at once: then no condition is given.
+    Of a buffer with wide access all four lanes are stored at once: then no condition is given. They go to `place`, in
+    units of four elements, or where their indices say.
     """
     argument, writer = lanes[0].argument, scope.writer
     values = [scope.value(s.value) for s in lanes]
-    wide = lanes_of(lanes[0].index) if argument in writer.wide else None
-    if wide is not None:
+    wide = lanes_of(lanes[0].index) if argument in writer.wide and not place else None
+    if place or wide is not None:
         dtype = writer.dtypes[argument]
         words = values if dtype.itemsize == 4 else packed(writer, dtype, values)
         text = words[0] if len(words) == 1 else f"{writer.stored(argument)}({', '.join(words)})"
-        return [f"b{argument}[{scope.value(wide.place)}] = {text};"]
+        return [f"b{argument}[{scope.value(wide.place) if wide else place}] = {text};"]
     lines = []
-    for store, value, condition in zip(lanes, values, inside, strict=True):
+    for store, value, condition in zip(lanes, values, inside, strict=False):
         text = f"b{argument}[{scope.value(store.index)}] = {value};"
         lines.append(f"if ({condition}) {{ {text} }}" if condition else text)
     return lines

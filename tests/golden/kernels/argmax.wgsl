@@ -1,5 +1,4 @@
 // argmax_reshape_0
-fn nf_zero() -> u32 { return select(0u, 1u, arrayLength(&b0) == 0u); }
 fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }
 @group(0) @binding(0) var<storage, read_write> b0: array<f32>;
@@ -8,24 +7,84 @@ fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isn
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let p = i32(id.y * groups.x * 64u + id.x);
   if (p >= 6) { return; }
-  let p0 = p;
-  let v1 = p0;
-  var v2 = (2147483647);
-  var v6 = bitcast<f32>(nf_zero() | 0xff800000u);
-  for (var v7 = 0; v7 < 10; v7++) {
-    let v8 = v1 * 10 + v7;
-    let v9 = b0[v8];
-    v6 = nf_max_f32(v6, v9);
-  }
-  for (var v3 = 0; v3 < 10; v3++) {
-    let v4 = v1 * 10 + v3;
-    let v5 = b0[v4];
-    let v10 = (v5 == v6);
-    let v11 = nf_isnan(v5);
-    let v12 = (v10 | v11);
-    let v13 = v3;
-    let v14 = select((10), v13, v12);
-    v2 = min(v2, v14);
-  }
-  b1[v1] = v2;
+  let v1 = p;
+  let v2 = v1 * 10;
+  let v3 = b0[v2];
+  let v4 = v1 * 10 + 1;
+  let v5 = b0[v4];
+  let v6 = nf_max_f32(v3, v5);
+  let v7 = v1 * 10 + 2;
+  let v8 = b0[v7];
+  let v9 = nf_max_f32(v6, v8);
+  let v10 = v1 * 10 + 3;
+  let v11 = b0[v10];
+  let v12 = nf_max_f32(v9, v11);
+  let v13 = v1 * 10 + 4;
+  let v14 = b0[v13];
+  let v15 = nf_max_f32(v12, v14);
+  let v16 = v1 * 10 + 5;
+  let v17 = b0[v16];
+  let v18 = nf_max_f32(v15, v17);
+  let v19 = v1 * 10 + 6;
+  let v20 = b0[v19];
+  let v21 = nf_max_f32(v18, v20);
+  let v22 = v1 * 10 + 7;
+  let v23 = b0[v22];
+  let v24 = nf_max_f32(v21, v23);
+  let v25 = v1 * 10 + 8;
+  let v26 = b0[v25];
+  let v27 = nf_max_f32(v24, v26);
+  let v28 = v1 * 10 + 9;
+  let v29 = b0[v28];
+  let v30 = nf_max_f32(v27, v29);
+  let v31 = (v3 == v30);
+  let v32 = nf_isnan(v3);
+  let v33 = (v31 | v32);
+  let v34 = select((10), (0), v33);
+  let v35 = (v5 == v30);
+  let v36 = nf_isnan(v5);
+  let v37 = (v35 | v36);
+  let v38 = select((10), (1), v37);
+  let v39 = min(v34, v38);
+  let v40 = (v8 == v30);
+  let v41 = nf_isnan(v8);
+  let v42 = (v40 | v41);
+  let v43 = select((10), (2), v42);
+  let v44 = min(v39, v43);
+  let v45 = (v11 == v30);
+  let v46 = nf_isnan(v11);
+  let v47 = (v45 | v46);
+  let v48 = select((10), (3), v47);
+  let v49 = min(v44, v48);
+  let v50 = (v14 == v30);
+  let v51 = nf_isnan(v14);
+  let v52 = (v50 | v51);
+  let v53 = select((10), (4), v52);
+  let v54 = min(v49, v53);
+  let v55 = (v17 == v30);
+  let v56 = nf_isnan(v17);
+  let v57 = (v55 | v56);
+  let v58 = select((10), (5), v57);
+  let v59 = min(v54, v58);
+  let v60 = (v20 == v30);
+  let v61 = nf_isnan(v20);
+  let v62 = (v60 | v61);
+  let v63 = select((10), (6), v62);
+  let v64 = min(v59, v63);
+  let v65 = (v23 == v30);
+  let v66 = nf_isnan(v23);
+  let v67 = (v65 | v66);
+  let v68 = select((10), (7), v67);
+  let v69 = min(v64, v68);
+  let v70 = (v26 == v30);
+  let v71 = nf_isnan(v26);
+  let v72 = (v70 | v71);
+  let v73 = select((10), (8), v72);
+  let v74 = min(v69, v73);
+  let v75 = (v29 == v30);
+  let v76 = nf_isnan(v29);
+  let v77 = (v75 | v76);
+  let v78 = select((10), (9), v77);
+  let v79 = min(v74, v78);
+  b1[v1] = v79;
 }

@@ -10,27 +10,25 @@ fn nf_half(x: f32) -> u32 {
   return s | (q + select(0u, 1u, rest > half || (rest == half && (q & 1u) == 1u)));
 }
 @group(0) @binding(0) var<storage, read_write> b0: array<f32>;
-@group(0) @binding(1) var<storage, read_write> b1: array<u32>;
+@group(0) @binding(1) var<storage, read_write> b1: array<vec2<u32>>;
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let p = i32(id.y * groups.x * 64u + id.x) * 4;
-  if (p >= 10) { return; }
-  let p0 = min(p + 0, 9);
-  let v1 = p0;
-  let v2 = b0[v1];
-  let v3 = (v2 * 0.5f);
-  let p1 = min(p + 1, 9);
-  let v4 = p1;
-  let v5 = b0[v4];
-  let v6 = (v5 * 0.5f);
-  let p2 = min(p + 2, 9);
-  let v7 = p2;
-  let v8 = b0[v7];
-  let v9 = (v8 * 0.5f);
-  let p3 = min(p + 3, 9);
-  let v10 = p3;
-  let v11 = b0[v10];
-  let v12 = (v11 * 0.5f);
-  b1[u32(p) / 2u + 0u] = nf_half(v3) | (nf_half(v6) << 16u);
-  b1[u32(p) / 2u + 1u] = nf_half(v9) | (nf_half(v12) << 16u);
+  let p = i32(id.y * groups.x * 64u + id.x);
+  if (p >= 3) { return; }
+  let v1 = p;
+  let v2 = v1 * 4;
+  let v3 = b0[v2];
+  let v4 = (v3 * 0.5f);
+  let v5 = v1 * 4 + 1;
+  let v6 = b0[v5];
+  let v7 = (v6 * 0.5f);
+  let v8 = v1 * 4 + 2;
+  let v9 = min(v8, (9));
+  let v10 = b0[v9];
+  let v11 = (v10 * 0.5f);
+  let v12 = v1 * 4 + 3;
+  let v13 = min(v12, (9));
+  let v14 = b0[v13];
+  let v15 = (v14 * 0.5f);
+  b1[p] = vec2<u32>(nf_half(v4) | (nf_half(v7) << 16u), nf_half(v11) | (nf_half(v15) << 16u));
 }

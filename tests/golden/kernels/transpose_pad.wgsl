@@ -5,9 +5,8 @@
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let p = i32(id.y * groups.x * 64u + id.x);
   if (p >= 63) { return; }
-  let p0 = p;
-  let v1 = p0 % 7;
-  let v2 = p0 / 7;
+  let v1 = p % 7;
+  let v2 = p / 7;
   let v3 = v2;
   let v4 = v1 * 7 + v3 - 8;
   let v5 = ((0) < v3);

@@ -1,0 +1,90 @@
+"""Kernel -> WGSL: one invocation makes one point of the grid, or four neighbours that it reads and writes at once.
+
+The fallback: every kernel can be written so.
+"""
+
+from math import prod
+
+from .. import scalar as k
+from ..index import unflatten
+from ..scalar import K
+from .kernel import Kernel, Store
+from .wgsl import Scope, Writer
+from .wgsl_axes import collapsed, lanes, replaced, unrolled
+from .wgsl_stores import stores
+from .wgsl_wide import VECTOR, widths
+
+__all__ = ["grid", "spell_points", "unpack"]
+
+GROUP, LARGE_GROUP = 64, 256
+LARGE = 1 << 16  # threads from which on large groups are better
+MOST = 65535  # workgroups in one direction
+
+
+def grid(groups: int) -> tuple[int, int, int]:
+    """So many workgroups, in directions that each have room."""
+    if groups <= MOST:
+        return groups, 1, 1
+    return MOST, -(-groups // MOST), 1
+
+
+def unpack(scope: Scope, axes: tuple[K, ...], position: str) -> None:
+    """Names for the axes at a row-major position."""
+    writer = scope.writer
+    for n in range(len(axes) - 1, -1, -1):
+        name, extent = writer.name(), axes[n].value[1]
+        if n == 0:
+            scope.lines.append(f"let {name} = {position};")
+        else:
+            rest = writer.name()
+            scope.lines += [f"let {name} = {position} % {extent};", f"let {rest} = {position} / {extent};"]
+            position = rest
+        scope.names[axes[n]] = name
+
+
+def _points(kernel: Kernel) -> tuple[tuple[K, ...], list[tuple[Store, ...]], bool]:
+    """The axes of the invocations, the stores of each of an invocation's points, and whether it stores whole words."""
+    small = any(kernel.arguments[s.argument].itemsize < 4 for s in kernel.stores)
+    if kernel.axes and kernel.extents[-1] % VECTOR == 0:
+        last, found = lanes(kernel.stores, kernel.axes[-1], VECTOR)
+        every = [s for lane in found for s in lane]
+        wide = widths([s.value for s in every], every, kernel.arguments)
+        if all(s.argument in wide for s in kernel.stores) if small else wide:
+            return (*kernel.axes[:-1], last), found, False
+    if not small:
+        return kernel.axes, [kernel.stores], False
+    total = prod(kernel.extents)  # stored in the order of the grid, four at a time
+    word = k.var("word", -(-total // VECTOR))
+    places = [k.minimum(word * VECTOR + lane, k.const(total - 1, "index")) for lane in range(VECTOR)]
+    tables = [dict(zip(kernel.axes, unflatten(place, kernel.extents), strict=True)) for place in places]
+    return (word,), [tuple(replaced(s, table) for s in kernel.stores) for table in tables], True
+
+
+def spell_points(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
+    """The WGSL text, and the workgroups to run."""
+    axes, points, words = _points(collapsed(kernel))
+    points = [tuple(unrolled(s) for s in point) for point in points]
+    every = [s for point in points for s in point]
+    wide = widths([s.value for s in every], every, kernel.arguments)
+    if words:
+        wide |= {s.argument: VECTOR for s in every if kernel.arguments[s.argument].itemsize < 4}
+    writer = Writer(kernel.arguments, wide)
+    writer.share([s.value for s in every])
+    scope = Scope(writer, frozenset(axes))
+    unpack(scope, axes, "p")
+    statements = []  # after all loads
+    for same in zip(*points, strict=True):
+        whole = words and kernel.arguments[same[0].argument].itemsize < 4
+        statements += stores(scope, same, place="p" if whole else "")
+    threads = prod(v.value[1] for v in axes)
+    group = LARGE_GROUP if threads >= LARGE else GROUP
+    lines = [
+        *writer.head(),
+        f"@compute @workgroup_size({group})",
+        "fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {",
+        f"  let p = i32(id.y * groups.x * {group}u + id.x);",
+        f"  if (p >= {threads}) {{ return; }}",
+        *("  " + x for x in [*scope.lines, *statements]),
+        "}",
+    ]
+    return "\n".join(lines) + "\n", grid(-(-threads // group))

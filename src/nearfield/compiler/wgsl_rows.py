@@ -1,0 +1,237 @@
+"""Kernel -> WGSL: whole rows, each by a few threads together: sums of rows, softmax, norms.
+
+The threads share out a row four neighbouring elements at a time. Short rows stay in registers, so that they are read
+once, whatever is made of them; long ones are gone through in loops. What the threads found is folded in workgroup
+memory.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from .. import scalar as k
+from ..index import unflatten
+from ..scalar import K, identity, walk
+from .kernel import Kernel, Store, vary
+from .wgsl import TYPES, Scope, Writer
+from .wgsl_axes import bound, collapsed, fold, replaced
+from .wgsl_points import grid, unpack
+from .wgsl_stores import stores
+from .wgsl_wide import VECTOR, widths
+
+__all__ = ["spell_rows"]
+
+GROUP = 128  # threads of a workgroup, if a row does not take more
+FEWEST, MOST = 8, 256  # threads for a row
+KEPT = 8  # vectors of a row that a thread keeps in registers
+FEW = 512  # rows below which each gets as many threads as it can use
+EACH = 4  # steps of a loop that are written one after the other
+NARROW = 16  # values that each thread folds by itself in workgroup memory
+
+
+def _row_axes(kernel: Kernel) -> int | None:
+    """How many leading axes number the rows, if all reductions are long, contiguous and the same along the rest."""
+    folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce"]
+    if not folds:
+        return None
+    free = frozenset().union(*(n.free for n in folds if n.free <= frozenset(kernel.axes)))
+    count = max((kernel.axes.index(v) + 1 for v in free), default=0)
+    longest = max(prod(v.value[1] for v in n.value[1]) for n in folds)
+    inner, points = prod(kernel.extents[count:]), prod(kernel.extents)
+    if longest < 32 and inner < 64:
+        return None
+    if inner > 1:
+        return count
+    return count if points < 64 or (longest >= 64 and any(_along(n) for n in folds)) else None
+
+
+def _along(node: K) -> bool:
+    """Whether neighbouring values of the last variable read neighbouring elements."""
+    v = node.value[1][-1]
+    return any(n.op == "load" and vary(n.args[0], v) == 1 for n in walk([node.args[0]]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """How the threads of a row share out `size` elements, `lanes` neighbours at a time, in so many rounds."""
+
+    size: int
+    lanes: int
+    rounds: int
+    threads: int
+
+    def position(self, round: K, t: K, lane: int) -> K:
+        """The element that thread t has in a round; the last one if there is none."""
+        place = round * self.threads + t
+        steps = self.size // self.lanes
+        if steps % self.threads:
+            place = k.minimum(place, k.const(steps - 1, "index"))
+        return place * self.lanes + lane
+
+    def inside(self, round: K, t: K) -> K:
+        """Whether there is one."""
+        return k.less(round * self.threads + t, k.const(self.size // self.lanes, "index"))
+
+
+def _threads(kernel: Kernel, count: int) -> int:
+    """Threads for each row: about four vectors for each, and more if there are few rows."""
+    folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce"]
+    sizes = [prod(v.value[1] for v in n.value[1]) for n in folds] + [prod(kernel.extents[count:])]
+    vectors = -(-max(sizes) // VECTOR)
+    wanted = vectors if prod(kernel.extents[:count]) < FEW else vectors // 4
+    return max(FEWEST, min(MOST, 1 << max(0, wanted - 1).bit_length()))
+
+
+class _RowWriter(Writer):
+    """Folds of whole rows are shared out among the row's threads."""
+
+    def __init__(self, kernel: Kernel, count: int) -> None:
+        super().__init__(kernel.arguments)
+        self.rows, self.inner = kernel.axes[:count], kernel.axes[count:]
+        self.threads = _threads(kernel, count)
+        self.t = k.var("t", self.threads)
+        self.top = Scope(self, frozenset((*self.rows, self.t)))
+        self.top.names[self.t] = "t"
+        self.round = k.var("round", 1 << 20)
+        self.arrays: list[str] = []
+
+    def shared_out(self, variables: tuple[K, ...]) -> _Share:
+        size, last = prod(v.value[1] for v in variables), variables[-1].value[1] if variables else 1
+        lanes = VECTOR if last % VECTOR == 0 else 1
+        return _Share(size, lanes, -(-size // (lanes * self.threads)), self.threads)
+
+    def tables(self, variables: tuple[K, ...], share: _Share, round: K) -> list[dict[K, K]]:
+        """The variables' values at each lane of a round."""
+        extents = tuple(v.value[1] for v in variables)
+        places = [share.position(round, self.t, lane) for lane in range(share.lanes)]
+        return [dict(zip(variables, unflatten(place, extents), strict=True)) for place in places]
+
+    def is_kept(self, share: _Share) -> bool:
+        return share.rounds <= KEPT
+
+    def step(self, node: K, share: _Share, round: K) -> list[K]:
+        """What a thread folds in a round."""
+        kind, variables = node.value
+        inside = share.inside(round, self.t)
+        neutral = identity(kind, node.type)
+        tables = self.tables(variables, share, round)
+        return [k.select(inside, bound(node.args[0], table), neutral) for table in tables]
+
+    def reduction(self, scope: Scope, node: K) -> str:
+        if scope is not self.top:
+            return super().reduction(scope, node)
+        kind, variables = node.value
+        share = self.shared_out(variables)
+        if self.is_kept(share):
+            rounds = [k.const(n, "index") for n in range(share.rounds)]
+            mine = scope.value(fold(kind, [x for n in rounds for x in self.step(node, share, n)]))
+        else:
+            mine = self.name()
+            scope.lines.append(f"var {mine} = {self.identity(kind, node.type)};")
+            each = EACH if share.rounds % EACH == 0 else 1
+            inner = self.block()
+            rounds = [self.round * each + n for n in range(each)]
+            value = inner.value(fold(kind, [x for n in rounds for x in self.step(node, share, n)]))
+            inner.lines.append(f"{mine} = {self.fold(kind, node.type, mine, value)};")
+            scope.lines += self.loop(inner, share.rounds // each)
+        return self.together_all(scope, kind, node.type, mine)
+
+    def block(self) -> Scope:
+        """The inside of a loop over the rounds."""
+        scope = Scope(self, frozenset((self.round,)), self.top)
+        scope.names[self.round] = "round"
+        return scope
+
+    def loop(self, inner: Scope, rounds: int) -> list[str]:
+        name = self.name()
+        lines = [f"let round = {name};", *inner.lines]
+        return [f"for (var {name} = 0; {name} < {rounds}; {name}++) {{", *("  " + x for x in lines), "}"]
+
+    def together_all(self, scope: Scope, kind: str, type: str, mine: str) -> str:
+        """Every thread of a row gets the fold of what all of them have."""
+        left = self.threads
+        while left > 1:
+            width = min(left, NARROW)
+            parts = left // width
+            shared, total = f"shared_{len(self.arrays)}", self.name()
+            self.arrays.append(f"var<workgroup> {shared}: array<{TYPES[type]}, {max(self.threads, GROUP)}>;")
+            stride, first = (width, f"lid - t + t % {width}") if parts > 1 else (1, f"lid - t + t / {width} * {width}")
+            count = parts if parts > 1 else width
+            values = [f"{shared}[{first} + {n * stride}]" for n in range(count)]
+            scope.lines += [f"{shared}[lid] = {mine};", "workgroupBarrier();", f"var {total} = {values[0]};"]
+            scope.lines += [f"{total} = {self.fold(kind, type, total, x)};" for x in values[1:]]
+            mine, left = total, width if parts > 1 else 1
+        return mine
+
+    def head(self) -> list[str]:
+        return [*super().head(), *self.arrays]
+
+
+def _points(writer: _RowWriter, kernel: Kernel, share: _Share, round: K) -> list[list[Store]]:
+    """For each store, the stores of a round's neighbouring points."""
+    tables = writer.tables(writer.inner, share, round)
+    return [[replaced(s, table) for table in tables] for s in kernel.stores]
+
+
+def _values(writer: _RowWriter, kernel: Kernel, share: _Share) -> tuple[list[K], list[Store]]:
+    """What is read and stored, as far as it decides which buffers are accessed four elements at a time."""
+    folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce" and n.free <= frozenset(writer.rows)]
+    values = [x for n in folds for x in writer.step(n, writer.shared_out(n.value[1]), writer.round)]
+    points = [s for same in _points(writer, kernel, share, writer.round) for s in same] if writer.inner else []
+    return [*values, *(s.value for s in points)], points
+
+
+def _store(writer: _RowWriter, kernel: Kernel, share: _Share, rows: int) -> list[str]:
+    """The statements, after all folds, that store a thread's points."""
+    top, valid = writer.top, f"row < {rows}"
+    if not writer.inner:
+        lines = [x for s in kernel.stores for x in stores(top, [s])]
+        return [f"if (t == 0 && {valid}) {{", *("  " + x for x in lines), "}"]
+    if writer.is_kept(share):
+        out = []
+        for n in range(share.rounds):
+            round = k.const(n, "index")
+            lines = [x for same in _points(writer, kernel, share, round) for x in stores(top, same)]
+            inside = share.inside(round, writer.t)
+            condition = valid if inside.op == "const" else f"{valid} && {top.value(inside)}"
+            out += [f"if ({condition}) {{", *("  " + x for x in lines), "}"]
+        return out
+    points = _points(writer, kernel, share, writer.round)
+    for s in kernel.stores:  # folds of the row come before the loop
+        for node in walk([s.value]):
+            if node.op == "reduce" and node.free <= top.bound:
+                top.value(node)
+    block = writer.block()
+    lines = [x for same in points for x in stores(block, same)]
+    condition = f"{valid} && {block.value(share.inside(writer.round, writer.t))}"
+    block.lines += [f"if ({condition}) {{", *("  " + x for x in lines), "}"]
+    return writer.loop(block, share.rounds)
+
+
+def spell_rows(kernel: Kernel) -> tuple[str, tuple[int, int, int]] | None:
+    """The module for a kernel that folds rows, and its workgroups; else None."""
+    kernel = collapsed(kernel)
+    count = _row_axes(kernel)
+    if count is None:
+        return None
+    writer = _RowWriter(kernel, count)
+    share = writer.shared_out(writer.inner)
+    values, points = _values(writer, kernel, share)
+    writer.wide = widths(values, points, kernel.arguments)
+    small = [s for s in kernel.stores if kernel.arguments[s.argument].itemsize < 4]
+    if any(s.argument not in writer.wide for s in small):
+        return None
+    rows, across = prod(kernel.extents[:count]), max(1, GROUP // writer.threads)
+    unpack(writer.top, writer.rows, f"min(row, {rows - 1})")
+    body = _store(writer, kernel, share, rows)
+    lines = [
+        *writer.head(),
+        f"@compute @workgroup_size({writer.threads * across})",
+        "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,",
+        "        @builtin(local_invocation_index) index: u32) {",
+        "  let lid = i32(index);",
+        f"  let t = lid % {writer.threads};",
+        f"  let row = i32(group.y * groups.x + group.x) * {across} + lid / {writer.threads};",
+        *("  " + x for x in [*writer.top.lines, *body]),
+        "}",
+    ]
+    return "\n".join(lines) + "\n", grid(-(-rows // across))
