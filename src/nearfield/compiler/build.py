@@ -2,13 +2,14 @@
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from ..graph.graph import Graph
 from ..graph.verify import verify
 from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
+from .choice import Choices
 from .fuse import Fusion, fuse
 from .kernel import Kernel, cost
 from .lower import Lowered, lower
@@ -27,11 +28,13 @@ class Target:
     name      "wasm" or "webgpu"
     features  of docs/spec/program.md, those that may be used
     bindings  the most arguments of one kernel
+    choices   which of several ways a kernel is made, where that was measured
     """
 
     name: str
     features: frozenset[str] = frozenset()
     bindings: int = 8
+    choices: Choices = field(default_factory=Choices)
 
 
 @dataclass(frozen=True, slots=True)
