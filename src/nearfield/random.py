@@ -22,6 +22,7 @@ from .ops.arithmetic import less, maximum, minimum, sqrt
 from .ops.mathematics import cos, log
 from .ops.source import threefry
 from .shape import sizes_of
+from .state import Place, Stateful
 from .tensor import Tensor, apply, leaf
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
 UINT = DTYPES["uint32"]
 
 
-class Generator:
+class Generator(Stateful):
     """Draws of random numbers, one after the other, from a seed.
 
     state    [2] uint32: the seed, and how many draws there were
@@ -50,6 +51,10 @@ class Generator:
     def set_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Go on from a state that `state_tensors` gave."""
         self.state = tensors["state"]
+
+    def state_places(self) -> tuple[list[Place], list[Place]]:
+        """Where the state is."""
+        return [Place("state", self, ("state",))], []
 
     def bits(self, shape: Any = (), *, words: int = 1) -> Tensor:
         """Random 32-bit words, uint32; with `words`, that many per element along a new first axis. One draw."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import ge
 
 from ..errors import DeviceError
 from ..program.program import Entry, Program
@@ -20,6 +21,7 @@ class Call:
     outputs  for each output its bytes, and the position of the input that it takes over or -1
     taken    positions of the inputs that outputs take over
     cost     the steps' arithmetic beyond what the meeting of threads after each of them costs
+    numbers  of the buffers that are inputs and outputs; `in_a_row` if each is one more than the one before
     """
 
     entry: Entry
@@ -27,6 +29,8 @@ class Call:
     outputs: tuple[tuple[int, int], ...]
     taken: tuple[int, ...]
     cost: int
+    numbers: tuple[int, ...]
+    in_a_row: bool
 
 
 def calls(program: Program) -> dict[str, Call]:
@@ -37,12 +41,15 @@ def calls(program: Program) -> dict[str, Call]:
 def _call(program: Program, entry: Entry) -> Call:
     position = {buffer: place for place, buffer in enumerate(entry.inputs)}
     outputs = [program.buffers[number] for number in entry.outputs]
+    numbers = (*entry.inputs, *entry.outputs)
     return Call(
         entry=entry,
         rooms=tuple(program.buffers[number].room for number in entry.inputs),
         outputs=tuple((buffer.nbytes, position.get(buffer.alias, -1)) for buffer in outputs),
         taken=tuple(position[buffer.alias] for buffer in outputs if buffer.alias >= 0),
         cost=sum(max(0, step.cost - COST_OF_STEP) for step in program.steps[entry.start : entry.stop]),
+        numbers=numbers,
+        in_a_row=bool(numbers) and numbers == tuple(range(numbers[0], numbers[0] + len(numbers))),
     )
 
 
@@ -58,10 +65,11 @@ def arrange(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) ->
     """
     if len(inputs) != len(call.rooms):
         raise DeviceError(f"{call.entry.name}: {len(inputs)} inputs were given; accepted are {len(call.rooms)}.")
-    for memory, room in zip(inputs, call.rooms, strict=True):
-        if memory.device is not device or memory.room < room:
-            raise _unfit(device, call, inputs)
-    if call.taken:
+    # whole lists are compared at once: a step of training may have hundreds of inputs
+    at_home = [memory.device for memory in inputs].count(device) == len(inputs)
+    if not at_home or not all(map(ge, [memory.room for memory in inputs], call.rooms)):
+        raise _unfit(device, call, inputs)
+    if call.taken and len(set(map(id, inputs))) < len(inputs):
         inputs = _apart(device, call, inputs, copy)
     return inputs, [device.alloc(nbytes) if place < 0 else inputs[place] for nbytes, place in call.outputs]
 

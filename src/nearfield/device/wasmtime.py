@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from importlib.metadata import version
+from struct import pack_into
 from threading import Lock
 from typing import Any
 
@@ -233,11 +234,7 @@ class WasmSession(NativeSession):
                 self._execute(self._calls[PREPARE])
                 self._stale = False
             inputs, outputs = arrange(device, call, inputs, device.copy)
-            words = self._words
-            for number, memory in zip(call.entry.inputs, inputs, strict=True):
-                words[HEADER + number] = memory.key
-            for number, memory in zip(call.entry.outputs, outputs, strict=True):
-                words[HEADER + number] = memory.key
+            self._address(call, [memory.key for memory in (*inputs, *outputs)])
             self._execute(call)
         return outputs
 
@@ -255,6 +252,14 @@ class WasmSession(NativeSession):
         error = self._caller(entry, 0, 1)() if threads < 2 else self._together(entry, threads)
         if error is not None:
             raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
+
+    def _address(self, call: Call, addresses: list[int]) -> None:
+        """Write the addresses of inputs and outputs into the arguments."""
+        if call.in_a_row:
+            pack_into(f"<{len(addresses)}I", self._words, 4 * (HEADER + call.numbers[0]), *addresses)
+        else:
+            for number, address in zip(call.numbers, addresses, strict=True):
+                self._words[HEADER + number] = address
 
     def _check_open(self) -> None:
         if self.device.is_lost or not self._calls:

@@ -7,9 +7,11 @@ change; an optimiser puts new ones in their place.
 
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, ClassVar, NamedTuple, Self
 
 from ..errors import FormatError, ShapeError
+from ..state import Place, Stateful
 from ..tensor import Tensor, call
 
 __all__ = ["Entry", "Module", "entries"]
@@ -79,6 +81,21 @@ def _collect_in(owner: "Module", path: Path, value: Any, name: str, seen: set[in
         found.append(Entry(name, owner, path, value))
 
 
+def _containers(module: "Module") -> Iterator[Place]:
+    """The lists and dicts of a module, and those inside them."""
+    for name, value in _attributes(module):
+        if isinstance(value, (dict, list, tuple)):
+            yield from _containers_in(module, (name,), value)
+
+
+def _containers_in(owner: "Module", path: Path, value: Any) -> Iterator[Place]:
+    if not isinstance(value, tuple):
+        yield Place("", owner, path)
+    for key, part in _items(value):
+        if isinstance(part, (dict, list, tuple)):
+            yield from _containers_in(owner, (*path, key), part)
+
+
 def _replaced(container: Any, path: Path, value: Any) -> Any:
     """The container with the value at the path: lists and dicts change, tuples are made anew."""
     if not path:
@@ -92,12 +109,22 @@ def _replaced(container: Any, path: Path, value: Any) -> Any:
     return container
 
 
+def _in_tuple(owner: "Module", path: Path) -> bool:
+    """Whether a new value at the path needs a new tuple, too."""
+    held = vars(owner)[path[0]]
+    for key in path[1:]:
+        if isinstance(held, tuple):
+            return True
+        held = held[key]
+    return False
+
+
 def _put(entry: Entry, value: Tensor) -> None:
     owner, path = vars(entry.owner), entry.path
     owner[path[0]] = value if len(path) == 1 else _replaced(owner[path[0]], path[1:], value)
 
 
-class Module:
+class Module(Stateful):
     """What layers and models are.
 
     class MLP(nn.Module):
@@ -153,10 +180,30 @@ class Module:
             if inner:
                 e.value.set_state_tensors(inner)
 
+    def state_places(self) -> tuple[list[Place], list[Place]] | None:
+        """Where each Tensor of `state_tensors` is, and all lists and dicts; None if one is in a tuple."""
+        places: list[Place] = []
+        containers = [place for part in self.modules().values() for place in _containers(part)]
+        for name, owner, path, value in entries(self):
+            inner = value.state_places() if isinstance(value, Stateful) else None
+            if inner is not None:
+                places += [Place(f"{name}.{key}", part, way) for key, part, way in inner[0]]
+                containers += inner[1]
+            elif type(value) is not Tensor or _in_tuple(owner, path):
+                return None
+            else:
+                places.append(Place(name, owner, path))
+        return places, containers
+
     def state_key(self) -> tuple[Any, ...]:
-        """What else a step depends on, as one hashable value: modes, what is frozen, and settings."""
+        """What else a step depends on, as one hashable value: modes, what is frozen, settings, functions."""
         return tuple(
-            (part._frozen, tuple((name, value) for name, value in _attributes(part) if _is_setting(value)))
+            (
+                type(part),
+                part._frozen,
+                tuple((name, value) for name, value in _attributes(part) if _is_setting(value)),
+                tuple(f for _, value in _attributes(part) for f in _functions(value)),
+            )
             for part in self.modules().values()
         )
 
@@ -305,6 +352,15 @@ def _children_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     else:
         for key, part in _items(value):
             yield from _children_in(f"{name}.{key}", part)
+
+
+def _functions(value: Any) -> Iterator[Any]:
+    """Plain functions, such as nn.relu, in an attribute or in the lists, tuples and dicts there."""
+    if isinstance(value, (FunctionType, BuiltinFunctionType)):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for _, part in _items(value):
+            yield from _functions(part)
 
 
 class _Named(str):

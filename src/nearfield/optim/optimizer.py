@@ -8,6 +8,7 @@ from ..dtype import DTYPES
 from ..errors import FormatError, ShapeError
 from ..nn.module import Module
 from ..ops.source import bits_of_number
+from ..state import Place, Stateful
 from ..tensor import Tensor, call, leaf
 
 __all__ = ["Optimizer", "Rate"]
@@ -20,7 +21,7 @@ def _value(number: float, dtype: str) -> Tensor:
     return leaf(bits_of_number(number, DTYPES[dtype]), (), DTYPES[dtype])
 
 
-class Optimizer:
+class Optimizer(Stateful):
     """An optimiser's state: `step` (int32, the number of updates made), the learning rate, and slots per parameter.
 
     learning_rate  a number, which may be set between steps, or a function of the step, such as optim.cosine(1e-3, 1000)
@@ -111,6 +112,12 @@ class Optimizer:
         self.step = rest.pop("step", self.step)
         self._rate = rest.pop("learning_rate", self._rate)
         self.slots |= rest
+
+    def state_places(self) -> tuple[list[Place], list[Place]]:
+        """Where each Tensor of `state_tensors` is, and the dict of slots."""
+        slots = Place("slots", self, ("slots",))
+        own = [Place("step", self, ("step",)), Place("learning_rate", self, ("_rate",))]
+        return [*own, *(Place(name, self, ("slots", name)) for name in self.slots)], [slots]
 
     def state_key(self) -> tuple[Any, ...]:
         """What else a step depends on, as one hashable value."""

@@ -5,13 +5,14 @@ from typing import Any
 
 from ..dtype import DTYPES
 from ..ops.arithmetic import isfinite, where
+from ..state import Place, Stateful
 from ..tensor import Tensor, call, leaf
 from .metric import Metric
 
 __all__ = ["Tally"]
 
 
-class Tally:
+class Tally(Stateful):
     """Sums of loss and metrics, numbers of examples and steps, and the first step with a loss that is not finite."""
 
     def __init__(self, metrics: Sequence[Metric], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -58,6 +59,10 @@ class Tally:
     def set_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Put sums in place of those named."""
         self.tensors |= tensors
+
+    def state_places(self) -> tuple[list[Place], list[Place]]:
+        """Where the sums are."""
+        return [Place(name, self, ("tensors", name)) for name in self.tensors], [Place("tensors", self, ("tensors",))]
 
 
 def _zeros(shape: tuple[int, ...], dtype: str) -> Any:

@@ -1,0 +1,205 @@
+"""Replay: a recorded function run again for other inputs, and its new state put where the old one was."""
+
+from collections.abc import Callable
+from operator import itemgetter
+from sys import getrefcount
+from typing import TYPE_CHECKING, Any
+
+from .device import Device
+from .graph.graph import Graph
+from .graph.interpret import interpret
+from .runtime import compiled, current_device, evaluate, place
+from .state import Places, places_of
+from .tensor import Node, Tensor, leaf
+from .tree import unflatten_tree
+
+if TYPE_CHECKING:
+    from .compiler.build import Built
+    from .device import Session
+
+__all__ = ["Recording", "Replay"]
+
+
+class Recording:
+    """What one signature compiled to.
+
+    captured   Tensors of the function's surroundings that it read: their values are inputs
+    structure  of the function's result, `fixed` its leaves, None for each that is a Tensor
+    changed    numbers of the state Tensors that the function replaces; -1 for one that it made
+    names      of these, each with the number of its owner
+    draws      whether nf.random's default generator is the last of the owners, found while tracing
+    """
+
+    draws = False
+
+    def __init__(
+        self, graph: Graph, captured: list[Node], structure: Any, fixed: list[Any], changed: list[int], names: list[Any]
+    ) -> None:
+        self.graph, self.captured, self.structure = graph, captured, structure
+        self.fixed, self.changed, self.names = fixed, changed, names
+        self.ready: dict[Any, tuple[Built, Session]] = {}
+        lines = [graph.lines[n] for n in graph.outputs]
+        self.forms = [(line.shape, line.dtype) for line in lines]
+        self.count = len(lines) - len(changed)  # results; new state follows
+        self.in_place = False  # was all new state written over the old one in the last call?
+
+    def result(self, values: list[Any]) -> Any:
+        """What the function returns, of the device's memories."""
+        made = [leaf(value, *form) for value, form in zip(values, self.forms, strict=False)]
+        if self.structure == "leaf":
+            return made[0] if made else self.fixed[0]
+        tensors = iter(made)
+        return unflatten_tree(self.structure, [next(tensors) if x is None else x for x in self.fixed])
+
+    def run(self, inputs: list[Tensor], state: list[Tensor], owners: list[Any]) -> Any:
+        """The result for these inputs and this state of the owners, which get their new state."""
+        evaluate_all(inputs)
+        evaluate_all(state)
+        device = current_device()
+        nodes = [t.node for t in inputs] + [t.node for t in state] + self.captured
+        if device.name == "reference":
+            values = self._interpreted(nodes)
+        else:
+            if not self.ready:
+                _separate(state, device)
+            memories = [place(n, device) for n in nodes]
+            givable = self._free(state, len(inputs))
+            self.in_place = len(givable) == len(self.changed)
+            built, session = self.program(givable, device)
+            made = session.run("main", memories)
+            values = [memories[n] if kind == "input" else made[n] for kind, n in built.results]
+        self._deliver(values[self.count :], owners)
+        return self.result(values[: self.count])
+
+    def program(self, givable: frozenset[int], device: Device) -> "tuple[Built, Session]":
+        """The Program that may write over these inputs."""
+        found = self.ready.get((device, givable))
+        if found is None:
+            found = self.ready[device, givable] = compiled(self.graph, givable, device)
+        return found
+
+    def _interpreted(self, nodes: list[Node]) -> list[Any]:
+        import numpy
+
+        arrays = [numpy.frombuffer(n.value, n.dtype.name, n.size).reshape(n.shape) for n in nodes]
+        return [y.tobytes() for y in interpret(self.graph, arrays)]
+
+    def _free(self, state: list[Tensor], first: int) -> frozenset[int]:
+        """The state inputs that the function replaces and that nobody else holds: they are updated in place."""
+        free = []
+        for n in self.changed:
+            if n < 0:
+                continue
+            node = state[n].node
+            # of the memory: the node, `memories`, getrefcount's argument; of the tensor: its owner, `state`, the
+            # argument; of the node: the tensor, `nodes`, `node`, the argument. One more is a pending expression
+            counts = getrefcount(node.value), getrefcount(state[n]), getrefcount(state[n].node)
+            if node.handles == 1 and all(count <= most for count, most in zip(counts, (3, 3, 4), strict=True)):
+                free.append(first + n)
+        return frozenset(free)
+
+    def _deliver(self, values: list[Any], owners: list[Any]) -> None:
+        fresh: list[dict[str, Tensor]] = [{} for _ in owners]
+        for (which, name), value, form in zip(self.names, values, self.forms[self.count :], strict=True):
+            fresh[which][name] = leaf(value, *form)
+        for owner, found in zip(owners, fresh, strict=True):
+            if found:
+                owner.set_state_tensors(found)
+
+
+class Replay:
+    """A Recording prepared for the usual call: nobody but the owners holds their state, and it is where it was.
+
+    Then Tensors and their nodes stay, and only get new values: nobody can tell.
+    """
+
+    def __init__(self, recording: Recording, places: Places, inputs: int, device: Device) -> None:
+        self.recording, self.places, self.device = recording, places, device
+        count = len(recording.graph.inputs) - len(recording.captured)
+        lines = recording.graph.lines[inputs:count]  # the state's placeholders
+        self.shapes, self.dtypes = [line.shape for line in lines], [line.dtype for line in lines]
+        self.captured = [place(n, device) for n in recording.captured]
+        self.changed = _picker(recording.changed)
+        built, self.session = recording.program(frozenset([inputs + n for n in recording.changed]), device)
+        self.results = built.results[: recording.count]
+        entry, buffers = built.program.entries[0], built.program.buffers
+        self.moved = [  # state whose new value is not in the memory of the old one
+            (n, kind, at)
+            for n, (kind, at) in zip(recording.changed, built.results[recording.count :], strict=True)
+            if kind == "input" or buffers[entry.outputs[at]].alias != entry.inputs[inputs + n]
+        ]
+
+    @classmethod
+    def of(cls, recording: Recording, owners: list[Any], inputs: int) -> "Replay | None":
+        """The prepared call; None where there is none."""
+        device = current_device()
+        places = places_of(owners) if recording.in_place and min(recording.changed, default=0) >= 0 else None
+        return None if places is None or device.name == "reference" else cls(recording, places, inputs, device)
+
+    def run(self, inputs: list[Tensor]) -> list[Any] | None:
+        """The memories of the results, the state changed; None if this call is not a usual one, nothing changed."""
+        device = self.device
+        if device is not current_device():
+            return None
+        evaluate_all(inputs)
+        memories = [place(t.node, device) for t in inputs]
+        state = self.places.fetch()
+        if state is None:
+            return None
+        nodes = [t.node for t in state]
+        values = [n.value for n in nodes]
+        if [n.shape for n in nodes] != self.shapes or [n.dtype for n in nodes] != self.dtypes:
+            return None
+        if not _on(device, values) or not self._only_ours(state, nodes, values):
+            return None
+        memories += values
+        memories += self.captured
+        made = self.session.run("main", memories)
+        for n, kind, at in self.moved:
+            nodes[n].value = memories[at] if kind == "input" else made[at]
+        return [memories[n] if kind == "input" else made[n] for kind, n in self.results]
+
+    def _only_ours(self, state: list[Tensor], nodes: list[Node], values: list[Any]) -> bool:
+        """Whether nobody else holds what is to be written over."""
+        if self.changed is None:
+            return True
+        if [t.__weakref__ for t in state].count(None) < len(state):  # type: ignore[attr-defined]
+            return False  # somebody would see a Tensor live on that should be gone
+        for things in (state, nodes, values):
+            # what refers to a Tensor, a node, a memory: what it belongs to, the list, `map`; and what was picked
+            if max(map(getrefcount, things)) > 3 and max(map(getrefcount, self.changed(things))) > 4:
+                return False
+        return True
+
+
+def _picker(numbers: list[int]) -> Callable[[list[Any]], tuple[Any, ...]] | None:
+    """What takes the things of these numbers out of a list."""
+    if len(numbers) < 2:
+        return (lambda things: (things[numbers[0]],)) if numbers else None
+    return itemgetter(*numbers)
+
+
+def _on(device: Device, values: list[Any]) -> bool:
+    try:
+        return [memory.device for memory in values].count(device) == len(values)
+    except AttributeError:  # values of this process, or none yet
+        return False
+
+
+def evaluate_all(tensors: list[Tensor]) -> None:
+    """Give each its value."""
+    for t in tensors:  # a name of its own: in the caller it would count as somebody who holds the last tensor
+        if t.node.value is None:
+            evaluate(t.node)
+
+
+def _separate(state: list[Tensor], device: Device) -> None:
+    """Give each state tensor memory of its own: equal initial values share one until the first step."""
+    seen: set[int] = set()
+    for t in state:
+        memory = place(t.node, device)
+        if id(memory) in seen and t.node.handles == 1:
+            copy = device.alloc(t.nbytes)
+            device.write(copy, device.read(memory, t.nbytes))
+            t.node.value = copy
+        seen.add(id(memory))

@@ -1,0 +1,142 @@
+"""State: objects whose Tensors a compiled step may change, and the places where these Tensors are.
+
+To walk through all attributes of a model takes longer than a small training step. So the places are worked out once,
+and again when something has changed that decides where they are: `Stateful` counts the assignments that may do so, and
+lists and dicts are compared with what they held.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+from weakref import ref
+
+from .tensor import Tensor
+
+__all__ = ["Place", "Places", "Stateful", "changes", "places_of"]
+
+_PLAIN = frozenset((int, float, str, bool, type(None)))
+
+
+class _Changes:
+    count = 0
+
+
+def changes() -> int:
+    """A number that has changed if Tensors of some Stateful object may be at another place, or a setting differs."""
+    return _Changes.count
+
+
+class Stateful:
+    """What modules, optimisers and generators have in common: Tensors that a step may change.
+
+    A subclass has `state_tensors` and `set_state_tensors`. If it also says in `state_places` where the Tensors are,
+    compiled functions need not ask for them at each call; they may then depend on nothing but attributes, and lists
+    and dicts in these.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__
+        before = held.get(name, held)
+        object.__setattr__(self, name, value)
+        if name in held and not _alike(before, value):  # a property is not held: it sets other attributes
+            _Changes.count += 1
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        _Changes.count += 1
+
+    def state_places(self) -> "tuple[list[Place], list[Place]] | None":
+        """Where each Tensor of `state_tensors` is, in its order, and the lists and dicts that could hold others.
+
+        returns  None if a Tensor cannot be reached by attributes, lists and dicts
+        """
+        return None
+
+
+def _alike(before: Any, value: Any) -> bool:
+    """Whether two values of an attribute are the same to whoever knows where Tensors are and what the settings say."""
+    if before is value:
+        return True
+    if type(before) is not type(value):
+        return False
+    if type(value) is Tensor:
+        return before.node.shape == value.node.shape and before.node.dtype is value.node.dtype
+    return type(value) in _PLAIN and bool(before == value)
+
+
+class Place(NamedTuple):
+    """Where a Tensor, or a list or dict, is: an attribute of a Stateful object, or inside lists and dicts in one.
+
+    name  what `state_tensors` calls it
+    path  the attribute, then keys
+    """
+
+    name: str
+    owner: Stateful
+    path: tuple[Any, ...]
+
+
+def _at(owner: Any, path: tuple[Any, ...]) -> Any:
+    found = owner.__dict__
+    for key in path:
+        found = found[key]
+    return found
+
+
+def _one(key: Any) -> Callable[[Any], tuple[Any]]:
+    return lambda container: (container[key],)
+
+
+def _contents(container: Any) -> Any:
+    """What can be compared with the contents later: Tensors may come and go, all else may not."""
+    if isinstance(container, dict):
+        values = [0 if type(x) is Tensor else id(x) for x in container.values()]
+        return (len(values), *container, *values) if any(values) else len(values)
+    values = [0 if type(x) is Tensor else id(x) for x in container]
+    return values if any(values) else len(values)
+
+
+class Places:
+    """The Tensors of some owners, found again without asking them. None of them is kept alive."""
+
+    __slots__ = ("_containers", "_count", "_rows")
+
+    def __init__(self, places: Sequence[Place], containers: Iterable[Place]) -> None:
+        rows = [list(row) for _, row in groupby(places, lambda p: (id(p.owner), p.path[:-1]))]
+        keys = [[place.path[-1] for place in row] for row in rows]
+        self._rows = [
+            (ref(row[0].owner), row[0].path[:-1], itemgetter(*names) if len(names) > 1 else _one(names[0]))
+            for row, names in zip(rows, keys, strict=True)
+        ]
+        self._containers = [(ref(c.owner), c.path, _contents(_at(c.owner, c.path))) for c in containers]
+        self._count = _Changes.count
+
+    def fetch(self) -> list[Tensor] | None:
+        """The Tensors now, in the order of the places; None if they may be elsewhere."""
+        if self._count != _Changes.count:
+            return None
+        found: list[Tensor] = []
+        try:
+            for owner, path, contents in self._containers:
+                held = _at(owner(), path)
+                if (len(held) if type(contents) is int else _contents(held)) != contents:
+                    return None
+            for owner, path, take in self._rows:
+                found += take(_at(owner(), path) if path else owner().__dict__)
+        except (AttributeError, LookupError, TypeError):  # an owner that is no more, a key that is gone
+            return None
+        return found
+
+
+def places_of(owners: Iterable[Any]) -> Places | None:
+    """The places of all Tensors of the owners, in the order of `state_tensors`; None if one does not tell."""
+    places: list[Place] = []
+    containers: list[Place] = []
+    for owner in owners:
+        found = owner.state_places() if isinstance(owner, Stateful) else None
+        if found is None:
+            return None
+        places += found[0]
+        containers += found[1]
+    return Places(places, containers)
