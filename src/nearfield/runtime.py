@@ -317,8 +317,11 @@ def to_device(x: Tensor, device: str) -> Tensor:
 
 def synchronize() -> None:
     """Evaluate everything pending and wait until the device has done it."""
-    if PENDING:
-        evaluate(next(iter(PENDING.values())))
+    pending = list(PENDING.values())
+    tainted = _reaches_placeholder(ordered(pending))  # left over from a trace that failed
+    for node in pending:
+        if id(node) not in tainted:
+            evaluate(node)
 
 
 set_evaluator(_read, _read_async, _check_dtype)

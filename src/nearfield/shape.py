@@ -15,6 +15,7 @@ __all__ = ["axes_of", "axis_of", "broadcast", "check", "sizes_of"]
 Shape = tuple[int, ...]
 
 
+@lru_cache(maxsize=4096)
 def broadcast(who: str, *shapes: Shape) -> Shape:
     """The shape that all the shapes broadcast to.
 

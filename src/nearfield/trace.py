@@ -20,9 +20,11 @@ def ordered(roots: list[Node]) -> list[Node]:
             order.append(node)
         elif id(node) not in seen:
             seen.add(id(node))
+            if node.value is not None or not node.args:
+                order.append(node)
+                continue
             stack.append((node, True))
-            if node.value is None:
-                stack.extend((arg, False) for arg in reversed(node.args) if id(arg) not in seen)
+            stack.extend([(arg, False) for arg in reversed(node.args) if id(arg) not in seen])
     return order
 
 
@@ -64,8 +66,7 @@ def trace(roots: list[Node], placeholders: list[Node] | None = None) -> tuple[Gr
         elif node.op.name in TRANSPARENT:
             number[id(node)] = number[id(node.args[0])]
         else:
-            line = Line(
-                node.op.name, tuple(number[id(a)] for a in node.args), tuple(node.attrs.items()), node.shape, node.dtype
-            )
+            args = tuple([number[id(a)] for a in node.args])
+            line = Line(node.op.name, args, tuple(node.attrs.items()), node.shape, node.dtype)
             number[id(node)] = place(line, line)
     return Graph(tuple(lines), tuple(number[id(r)] for r in roots)), feeds

@@ -3,6 +3,7 @@
 source  NumPy reference, `numpy.einsum`
 """
 
+from functools import lru_cache
 from itertools import combinations
 from math import prod
 from string import ascii_letters
@@ -30,8 +31,19 @@ def promoted(who: str, *arrays: Any) -> list[Tensor]:
 
 def contract(a: Term, b: Term, out: str) -> Tensor:
     """The sum of products of two arrays over the letters that `out` lacks; an axis of size 1 goes with any size."""
-    (x, lx), (y, ly) = _narrowed(a, b, out), _narrowed(b, a, out)
+    if not _is_plain(a[1], a[0].node.shape, b[1], b[0].node.shape, out):
+        a, b = _narrowed(a, b, out), _narrowed(b, a, out)
+    (x, lx), (y, ly) = a, b
     return apply("einsum", x, y, spec=f"{lx},{ly}->{out}")
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(la: str, a: tuple[int, ...], lb: str, b: tuple[int, ...], out: str) -> bool:
+    """Whether no axis has to be dropped: each is in the result or in both arrays, in one size."""
+    sizes = dict(zip(lb, b, strict=True))
+    return set(la + lb) <= set(out) | (set(la) & set(lb)) and all(
+        sizes.get(c, n) == n for c, n in zip(la, a, strict=True)
+    )
 
 
 def _narrowed(a: Term, b: Term, out: str) -> Term:

@@ -1,5 +1,6 @@
 """Products of vectors and matrices, norms, diagonals."""
 
+from functools import cache
 from string import ascii_letters
 from typing import Any
 
@@ -46,11 +47,18 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
             "they must be equal. Transpose or reshape one of them."
         )
     broadcast("matmul", a.shape[:-2], b.shape[:-2])
-    letters = ascii_letters[3 : 3 + max(a.ndim, b.ndim)]
-    lead_a, lead_b = letters[len(letters) - max(a.ndim - 2, 0) :], letters[len(letters) - max(b.ndim - 2, 0) :]
+    left, right, out = _matmul_letters(a.ndim, b.ndim)
+    return contract((a, left), (b, right), out)
+
+
+@cache
+def _matmul_letters(rank_a: int, rank_b: int) -> tuple[str, str, str]:
+    """Letters for the axes of x1, x2 and the result."""
+    letters = ascii_letters[3 : 3 + max(rank_a, rank_b)]
+    lead_a, lead_b = letters[len(letters) - max(rank_a - 2, 0) :], letters[len(letters) - max(rank_b - 2, 0) :]
     lead = max(lead_a, lead_b, key=len)
-    rows, cols = "a" if a.ndim > 1 else "", "c" if b.ndim > 1 else ""
-    return contract((a, f"{lead_a}{rows}b"), (b, f"{lead_b}b{cols}"), f"{lead}{rows}{cols}")
+    rows, cols = "a" if rank_a > 1 else "", "c" if rank_b > 1 else ""
+    return f"{lead_a}{rows}b", f"{lead_b}b{cols}", f"{lead}{rows}{cols}"
 
 
 def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:

@@ -3,15 +3,14 @@
 import struct
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..dtype import DType
 
 __all__ = ["Graph", "Line"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One operation of a Graph.
 
     op     the record's name, or "input"

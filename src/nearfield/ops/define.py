@@ -14,7 +14,7 @@ from ..errors import DTypeError
 from ..op import REGISTRY, Op, Source
 from ..scalar import K
 from ..shape import broadcast
-from ..tensor import FUNCTIONS, Tensor, apply, call, dtype_of_number, scalar
+from ..tensor import FUNCTIONS, Node, Tensor, apply, call, dtype_of_number, scalar
 
 __all__ = ["KINDS", "elementwise", "narrow", "record", "require", "tensors_of"]
 
@@ -62,6 +62,8 @@ def tensors_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> list[Tensor]:
 
     mixed    this many leading arguments keep their own dtype (the condition of `where`)
     """
+    if not mixed and _agree(args):
+        return list(args)
     found = [a if isinstance(a, (Tensor, bool, int, float)) else call("asarray", a) for a in args]
     dtypes = [t.node.dtype for t in found[mixed:] if isinstance(t, Tensor)]
     common = result_type(*dtypes) if dtypes else None
@@ -71,10 +73,33 @@ def tensors_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> list[Tensor]:
     assert common is not None
     tensors = [_of_dtype(t, common if i >= mixed else BOOL) for i, t in enumerate(found)]
     shapes = [t.node.shape for t in tensors]
-    if any(s != shapes[0] for s in shapes):
+    if shapes.count(shapes[0]) < len(shapes):
         shape = broadcast(who, *shapes)
-        tensors = [t if t.node.shape == shape else call("broadcast_to", t, shape) for t in tensors]
+        tensors = [t if t.node.shape == shape else _spread(t, shape) for t in tensors]
     return tensors
+
+
+def _agree(args: tuple[Any, ...]) -> bool:
+    """Whether all are Tensors of one dtype and one shape, as most are."""
+    first = args[0]
+    if type(first) is not Tensor:
+        return False
+    node = first.node
+    for other in args:
+        if type(other) is not Tensor or other.node.dtype is not node.dtype or other.node.shape != node.shape:
+            return False
+    return True
+
+
+def _spread(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`broadcast_to` a shape that is known to fit."""
+    node = t.node
+    if len(node.shape) < len(shape):
+        padded = (1,) * (len(shape) - len(node.shape)) + node.shape
+        node = Node(REGISTRY["reshape"], (node,), {"shape": padded}, padded, node.dtype)
+    if node.shape != shape:
+        node = Node(REGISTRY["expand"], (node,), {"shape": shape}, shape, node.dtype)
+    return Tensor(node)
 
 
 def _of_dtype(value: Any, dtype: DType) -> Tensor:
