@@ -149,6 +149,10 @@ LINES: dict[str, list[Line]] = {
         k.nearest, (0.5, 0.0), (1.5, 2), (2.5, 2), (-0.5, -0.0), (-1.5, -2), (-2.5, -2), (1.4, 1), (1.6, 2)
     ),
     "sqrt": reals(k.sqrt, (4, 2), (0.0, 0.0), (-0.0, -0.0), (-1, NAN), (INF, INF), (NAN, NAN), (0.25, 0.5)),
+    "power2": [
+        *reals(k.power2, (0, 1), (-0.0, 1), (3, 8), (-2, 0.25), (-126, 2.0**-126), (127, 2.0**127)),
+        line(k.power2, "float64", "float64", (-1022, 2.0**-1022), (1023, 2.0**1023)),
+    ],
     "lt": comparison(k.less, True, False, False, False),
     "le": comparison(k.less_equal, True, True, False, False),
     "eq": comparison(k.equal, False, True, False, False),

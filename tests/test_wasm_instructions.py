@@ -70,7 +70,7 @@ TRUTH: dict[str, Callable[..., Any]] = {
     "lt": np.less, "le": np.less_equal, "min": np.logical_and, "max": np.logical_or,
 }  # fmt: skip
 BOOLEAN = ("lt", "le", "eq", "ne", "isnan")
-CASES = [(op, t) for op, n in k.INSTRUCTIONS.items() if op not in ("cast", "bits", "select")
+CASES = [(op, t) for op, n in k.INSTRUCTIONS.items() if op not in ("cast", "bits", "select", "power2")
          for t in SCALAR[op] if t != "index"]  # fmt: skip
 
 
@@ -126,6 +126,25 @@ def test_instruction(op: str, dtype: str) -> None:
             want = (REAL if dtype.startswith("float") else TRUTH)[op](*inputs).astype(result)
     for got in in_both_codes(lambda args: instruction(op, args), inputs, result):
         same(got, want, signs=op not in ("min", "max"))
+
+
+@pytest.mark.parametrize(("dtype", "least", "most"), [("float32", -126, 127), ("float64", -1022, 1023)])
+def test_power2_of_every_exponent(dtype: str, least: int, most: int) -> None:
+    """2^n is exact for every normal result, and for -0."""
+    x = np.array([*range(least, most + 1), -0.0, 0.0], dtype)
+    for got in in_both_codes(lambda args: k.power2(args[0]), [x], dtype):
+        same(got, np.ldexp(np.ones_like(x), x.astype("int32")))
+
+
+@pytest.mark.parametrize("bound", [0.0, -0.0, 1.5, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("op", ["min", "max"])
+@pytest.mark.parametrize("first", [False, True])
+def test_bound_by_constant(op: str, bound: float, first: bool) -> None:
+    """A constant bound has a shorter form, which keeps NaN on either side."""
+    x = edges("float32")
+    number = k.const(bound, "float32")
+    for got in in_both_codes(lambda a: k.binary(op, *((number, a[0]) if first else (a[0], number))), [x], "float32"):
+        same(got, REAL[op](x, np.float32(bound)), signs=False)
 
 
 @pytest.mark.parametrize("amount", [0, 1, 24, 31, 33])

@@ -146,10 +146,10 @@ OP: dict[str, bytes] = {
     **_numbered(b"\xfd", 171, "i32x4.shl i32x4.shr_s i32x4.shr_u i32x4.add - - i32x4.sub - - - i32x4.mul"),
     **_numbered(b"\xfd", 182, "i32x4.min_s i32x4.min_u i32x4.max_s i32x4.max_u"),
     **_numbered(b"\xfd", 224, "f32x4.abs f32x4.neg - f32x4.sqrt"),
-    **_numbered(b"\xfd", 228, "f32x4.add f32x4.sub f32x4.mul f32x4.div f32x4.min f32x4.max"),
+    **_numbered(b"\xfd", 228, "f32x4.add f32x4.sub f32x4.mul f32x4.div - - f32x4.pmin f32x4.pmax"),
     **_numbered(b"\xfd", 248, "i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u"),
     **_numbered(b"\xfd", 250, "f32x4.convert_i32x4_s f32x4.convert_i32x4_u"),
-    **_numbered(b"\xfd", 0x105, "f32x4.relaxed_madd"),
+    **_numbered(b"\xfd", 0x105, "f32x4.relaxed_madd f32x4.relaxed_nmadd - - - - i32x4.relaxed_laneselect"),
     **_numbered(b"\xfe", 0, "memory.atomic.notify memory.atomic.wait32"),
     "i32.atomic.load": b"\xfe\x10", "i32.atomic.store": b"\xfe\x17", "i32.atomic.rmw.add": b"\xfe\x1e",
 }  # fmt: skip

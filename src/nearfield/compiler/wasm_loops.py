@@ -9,7 +9,7 @@ from ..scalar import K, walk
 from .kernel import Kernel, cost
 from .wasm import VALUE, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, put, tee
-from .wasm_schedule import FOLD, Schedule, extent, schedule
+from .wasm_schedule import FOLD, Schedule, extent, schedule, weigh
 from .wasm_values import REVERSED, Values
 
 __all__ = ["Compiled", "compile_kernel"]
@@ -56,6 +56,8 @@ class Loops(Values):
         )
         roots = [s.value for s in plan.stores]
         self.count([*roots, *(s.index for s in plan.stores)])
+        if plan.kept is not None:
+            self._counts[plan.kept.value] += 1
         self.share = plan.expanded
         self._reduces = [n for n in walk(roots) if n.op == "reduce"]
         self._loads = [n for n in walk(roots) if n.op == "load"]
@@ -337,10 +339,20 @@ class Fold:
         self.inner, even = loops.plan.inner[self.variables]
         self.lanes = even and loops.lane is None
         self.vector = loops.lane is not None or self.lanes
-        copies = min(-(-4 // len(members)), extent(self.inner) // 4) if self.lanes else 1
+        self.kept = loops.plan.kept if self._keeps() else None
+        copies = min(self._copies(), extent(self.inner) // 4) if self.lanes else 1
         self.chains = [[self._accumulator(n, self.vector) for _ in range(copies)] for n, _ in members]
         self.bodies: dict[K, K] = {}
         self.tails = [self._accumulator(n, False) for n, _ in members] if self.lanes and extent(self.inner) % 4 else []
+
+    def _keeps(self) -> bool:
+        kept = self.loops.plan.kept
+        return kept is not None and any(kept.value in walk([n.args[0]]) for n, _ in self.members)
+
+    def _copies(self) -> int:
+        """Accumulators of each reduction: enough to hide how long an addition takes, few where bodies are long."""
+        weight = max(1, weigh({n.args[0] for n, _ in self.members}, self.inner))
+        return max(1, min(-(-4 // len(self.members)), 16 // weight))
 
     def _accumulator(self, node: K, vector: bool) -> int:
         start = k.identity(node.value[0], node.type)
@@ -407,6 +419,8 @@ class Fold:
                 for n, (node, shift) in enumerate(self.members):
                     loops.shift = {**shift, self.inner: c * width}
                     self._add(node, chains[n][c % len(chains[n])])
+                if self.kept is not None:
+                    loops.store(self.kept.argument, self.kept.index, loops.value(self.kept.value))
 
         loops._loop(self.inner, local, step, start + (times - 1) * step + 1, body)
         return local

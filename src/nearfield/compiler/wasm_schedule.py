@@ -10,13 +10,14 @@ from ..index import linear
 from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
 
-__all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified"]
+__all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified", "weigh"]
 
 FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}  # the instruction that a reduction repeats
 PIECES = 64  # a range has about this many parts, if it can
 CACHE = 256 * 1024  # bytes of one operand that should stay near while the rows go by
 ACCUMULATORS = {True: 12, False: 10}  # that V8 keeps in registers, with relaxed SIMD or without
 WIDE = ("float64", "int64")
+WORTH_KEEPING = 6  # fewer instructions than this are rather repeated than stored and loaded
 SMALL = 9  # turns of an inner loop that are written out
 
 
@@ -38,6 +39,7 @@ class Schedule:
     padded  the last group may reach beyond the end: all that is touched there is room that buffers keep for it
     expanded  small sums have been written out
     inner   for each reduction's variables: the innermost loop, and whether its elements may be lanes
+    kept    what a reduction's loop stores on its way, in the place of the row's results, which are made of it
     """
 
     axes: tuple[K, ...]
@@ -50,6 +52,7 @@ class Schedule:
     padded: bool = False
     expanded: bool = False
     inner: dict[tuple[K, ...], tuple[K, bool]] = field(default_factory=dict)
+    kept: Store | None = None
 
     def count(self, axis: K) -> int:
         """How many tiles an axis has."""
@@ -204,6 +207,55 @@ def _written_out(node: K) -> K:
     return k.reduce(kind, variables[:last], total) if last else total
 
 
+# Rows whose parts are kept
+
+
+def _choose_kept(plan: Schedule, reduces: list[K]) -> None:
+    """What is costly and made for a whole row by a reduction is stored there, and the row's results are made of it.
+
+    So softmax computes each exponential once: its sum's loop leaves it where the quotient goes.
+    """
+    lane, store = plan.lane, plan.stores[0]
+    assert lane is not None
+    found = [n for n in reduces if len(n.value[1]) == 1 and plan.inner[n.value[1]][1] and _spans(n, lane, store)]
+    loads = loads_of([store.value])
+    if len(plan.stores) > 1 or not found or any(x.value == store.argument or len(x.args) == 2 for x in loads):
+        return
+    if store.value.type != "float32" or vary(store.index, lane) != 1:
+        return
+    best, most = None, WORTH_KEEPING
+    for node in found:
+        (r,) = node.value[1]
+        for part, in_row in _moved(store.value, lane, r, set(walk([node.args[0]]))):
+            weight = weigh([part], lane)
+            if part.type == "float32" and weight > most:
+                best, most = (part, in_row, r), weight
+    if best is not None:
+        part, in_row, r = best
+        again = k.load(store.argument, store.index, "float32")
+        plan.stores = (Store(store.argument, store.index, k.substitute(store.value, {part: again})),)
+        plan.kept = Store(store.argument, k.substitute(store.index, {lane: r}), in_row)
+
+
+def _spans(node: K, lane: K, store: Store) -> bool:
+    """Whether a reduction runs over the very row that is stored along the lane."""
+    return extent(node.value[1][0]) == extent(lane) and store.index.free - {lane} <= node.free and lane not in node.free
+
+
+def _moved(root: K, lane: K, r: K, inside: set[K]) -> list[tuple[K, K]]:
+    """The parts of an expression that, with r for the lane, are inside a reduction too; each with that form."""
+    done: dict[K, K] = {lane: r}
+    for node in walk([root]):
+        if node not in done:
+            done[node] = k.rebuild(node, tuple(done[a] for a in node.args)) if lane in node.free else node
+    return [(node, moved) for node, moved in done.items() if node is not lane and lane in node.free and moved in inside]
+
+
+def weigh(roots: Iterable[K], variable: K) -> int:
+    """How many instructions of some expressions depend on a variable, those of indices left out."""
+    return sum(variable in n.free and n.type != "index" and n.op not in ("load", "reduce") for n in walk(list(roots)))
+
+
 # What to vectorise and tile
 
 
@@ -222,6 +274,8 @@ def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
         plan.inner[variables] = _innermost(variables, [n for n in reduces if n.value[1] == variables], simd)
     if simd and axes:
         _choose_lane(plan, reduces)
+    if plan.lane is not None and kernel.arguments[stores[0].argument].name == "float32":
+        _choose_kept(plan, reduces)
     if simd:
         _choose_tiles(plan, reduces, relaxed)
     plan.padded = plan.lane is not None and len(axes) == 1 and not reduces and _is_padded(plan.lane, nodes, stores)
@@ -352,7 +406,7 @@ def _choose_range(plan: Schedule) -> None:
     if len(plan.axes) == 1 and plan.axes[0] is plan.lane:
         return
     lane, pieces = plan.lane, prod(plan.count(a) for a in plan.axes if a is not plan.lane)
-    if lane is not None and plan.blocks is None and pieces < PIECES:
+    if lane is not None and plan.blocks is None and plan.kept is None and pieces < PIECES:
         group = 4 * plan.tiles.get(lane, 1)
         wanted = -(-PIECES // pieces)
         _split_lane(plan, len(plan.axes) - 1, max(-(-extent(lane) // wanted // group) * group, 16 * group))

@@ -6,10 +6,11 @@ lanes where a vector needs it.
 """
 
 from collections.abc import Iterable, Sequence
+from math import isnan
 from struct import pack
 
 from ..dtype import DType
-from ..scalar import K, walk
+from ..scalar import K, const_value, walk
 from .kernel import vary
 from .wasm import VALUE, kind_of, one_by_one, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, i64, memarg, put, tee, v128
@@ -20,6 +21,8 @@ from .wasm_storage import load_lanes, load_scalar, pick_lanes, store_lanes, stor
 __all__ = ["REVERSED", "Values"]
 
 REVERSED = OP["i8x16.shuffle"] + bytes([12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3])
+FUSED = {"add": OP["f32x4.relaxed_madd"], "sub": OP["f32x4.relaxed_nmadd"]}
+BOUND = {"min": OP["f32x4.pmin"], "max": OP["f32x4.pmax"]}
 CONSTANT = {"float32": b"\x43", "float64": b"\x44"}
 SPLAT = {"float32": OP["f32x4.splat"], "bool": OP["i32x4.splat"] + OP["i32x4.neg"]}
 
@@ -109,10 +112,11 @@ class Values(Scopes):
         raise NotImplementedError
 
     def fused(self, node: K, mode: str) -> tuple[K, K, K] | None:
-        """(a, b, c) if an expression is computed as a fused a b + c."""
-        if node.op != "add" or not self.relaxed or mode != "v" or node.type != "float32":
+        """(a, b, c) if an expression is computed as a fused a b + c, or for a difference as c - a b."""
+        if node.op not in FUSED or not self.relaxed or mode != "v" or node.type != "float32":
             return None
-        for product, other in (node.args, node.args[::-1]):
+        first, second = node.args
+        for product, other in ((second, first), (first, second)) if node.op == "add" else ((second, first),):
             if product.op == "mul" and self.is_vector(product) and self._counts.get(product, 1) < 2:
                 return product.args[0], product.args[1], other
         return None
@@ -198,7 +202,13 @@ class Values(Scopes):
             return spell(self.f, op, kind_of(op, types, node.type), [self.known(a, "s") for a in node.args])
         fused = self.fused(node, mode)
         if fused:
-            return b"".join(self.known(a, "v") for a in fused) + OP["f32x4.relaxed_madd"]
+            return b"".join(self.known(a, "v") for a in fused) + FUSED[op]
+        if op in BOUND and node.type == "float32" and any(map(_is_number, node.args)):
+            x, bound = node.args if _is_number(node.args[1]) else node.args[::-1]
+            return self.known(x, "v") + self.known(bound, "v") + BOUND[op]  # which gives x where it is NaN
+        if op == "select" and self.relaxed:  # exact, since all bits of a condition's lane are equal
+            condition, *choices = (self.known(a, "v") for a in node.args)
+            return b"".join(choices) + condition + OP["i32x4.relaxed_laneselect"]
         args = [self.known(a, m) for a, m in self._operands(node, mode)]
         if op in ("shl", "shr") and self.is_vector(node.args[1]):
             return one_by_one(self.f, op, types, node.type, args)
@@ -344,6 +354,11 @@ class Values(Scopes):
 
 def _offset(offset: int) -> bytes:
     return memarg(offset, 2)
+
+
+def _is_number(node: K) -> bool:
+    """Whether an expression is a constant that is not NaN."""
+    return node.op == "const" and not isnan(const_value(node))
 
 
 def _constant(node: K, mode: str) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..ops.arithmetic import maximum, minimum, where
-from ..ops.mathematics import erf, exp, expm1, log, log1p, sigmoid, tanh
+from ..ops.mathematics import erf, exp, expm1, log, log1p, reciprocal, sigmoid, tanh
 from ..shape import axes_of, axis_of
 from ..tensor import Tensor, apply, call
 from .statistics import max as largest
@@ -147,7 +147,7 @@ def softmax(x: Tensor, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """e^x over its sum along an axis: positive, with sum 1."""
     axis = axes_of("softmax", axis, x.ndim)
     e = exp(_shifted(x, axis)[0])
-    return e / total(e, axis=axis, keepdims=True)
+    return e * reciprocal(total(e, axis=axis, keepdims=True))
 
 
 def log_softmax(x: Tensor, *, axis: int | tuple[int, ...] = -1) -> Tensor:

@@ -1,6 +1,6 @@
 """Normalisation: subtract a mean, divide by a deviation, scale and shift. float16 is normalised in float32."""
 
-from ..ops.arithmetic import sqrt
+from ..ops.mathematics import rsqrt
 from ..tensor import Tensor, call
 from .statistics import mean
 
@@ -21,7 +21,7 @@ def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor)
 
 def _standard(x: Tensor, axis: Axes, eps: float) -> Tensor:
     centred = x - mean(x, axis=axis, keepdims=True)
-    return centred / sqrt(mean(centred * centred, axis=axis, keepdims=True) + eps)
+    return centred * rsqrt(mean(centred * centred, axis=axis, keepdims=True) + eps)
 
 
 def layer_norm(
@@ -42,7 +42,7 @@ def rms_norm(x: Tensor, weight: Tensor | None = None, *, axis: Axes = -1, eps: f
     source  Zhang & Sennrich 2019, arXiv:1910.07467
     """
     wide = _wide(x)
-    return _affine(wide / sqrt(mean(wide * wide, axis=axis, keepdims=True) + eps), weight, None, x)
+    return _affine(wide * rsqrt(mean(wide * wide, axis=axis, keepdims=True) + eps), weight, None, x)
 
 
 def group_norm(
@@ -79,7 +79,7 @@ def batch_norm(
     average   [c], as are variance, weight and bias
     source    Ioffe & Szegedy 2015, arXiv:1502.03167
     """
-    scale = 1 / sqrt(_wide(variance) + eps)
+    scale = rsqrt(_wide(variance) + eps)
     scale = scale if weight is None else scale * weight
     shift = -average * scale if bias is None else bias - average * scale
     return call("astype", _wide(x) * scale + shift, x.dtype)

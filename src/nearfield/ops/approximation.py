@@ -17,9 +17,9 @@ from .. import scalar as k
 from ..scalar import K
 
 __all__ = [
-    "ERF_LARGE", "ERF_SMALL", "EXP", "LN2", "PI", "asin_parts", "atan_ratio", "circle", "clamp", "exp_of",
-    "exp_parts", "log1p_of", "log_edges", "log_rest", "number", "or_tiny", "pick", "poly", "power2", "power_of",
-    "quarter_expm1", "scale", "sign_bit", "signed", "split", "top",
+    "ERF_LARGE", "ERF_SMALL", "EXP", "LN2", "PI", "asin_parts", "atan_ratio", "circle", "clamp", "exp_below", "exp_of",
+    "exp_parts", "log1p_of", "log_edges", "log_rest", "number", "or_tiny", "pick", "poly", "power_of",
+    "quarter_expm1", "scale", "sign_bit", "signed", "split", "top", "with_sign",
 ]  # fmt: skip
 
 LN2 = (0.693359375, -2.1219444e-4), (0.6931471803691238, 1.9082149292705877e-10)
@@ -112,16 +112,10 @@ def number(value: float, x: K) -> K:
     return k.const(value, x.type)
 
 
-def power2(n: K) -> K:
-    """2^n for a whole n of a real type, in the range of normal numbers."""
-    word, bias, shift = pick(n, (("int32", 127, 23), ("int64", 1023, 52)))
-    return k.bits((k.cast(n, word) + bias) << shift, n.type)
-
-
 def scale(p: K, n: K) -> K:
     """p 2^n in two steps, so that only the last one rounds or overflows."""
     half = k.floor(n * 0.5)
-    return p * power2(half) * power2(n - half)
+    return p * k.power2(half) * k.power2(n - half)
 
 
 def or_tiny(x: K, y: K) -> K:
@@ -129,9 +123,15 @@ def or_tiny(x: K, y: K) -> K:
     return k.select(k.less(k.absolute(x), number(pick(x, (2.0**-26, 2.0**-55)), x)), x, y)
 
 
+def with_sign(y: K, x: K) -> K:
+    """y, not below 0, with the sign of x."""
+    word, bit = pick(x, (("int32", -(1 << 31)), ("int64", -(1 << 63))))
+    return k.bits(k.bits(y, word) | (k.bits(x, word) & bit), x.type)
+
+
 def signed(y: K, x: K) -> K:
     """The odd function that is y where x is positive."""
-    return or_tiny(x, k.select(k.less(x, 0), -y, y))
+    return or_tiny(x, with_sign(y, x))
 
 
 def clamp(x: K, low: tuple[float, float], high: tuple[float, float]) -> K:
@@ -155,10 +155,17 @@ def exp_of(x: K) -> K:
     return scale(e + 1.0, n)
 
 
+def exp_below(x: K) -> K:
+    """e^x for x that is not above 0: only the last product can round to a subnormal number."""
+    n, e = exp_parts(k.maximum(x, pick(x, (-104.0, -746.0))))
+    up = pick(x, (24.0, 64.0))
+    return (e + 1.0) * k.power2(n + up) * 2.0**-up
+
+
 def quarter_expm1(x: K) -> K:
     """(e^x - 1) / 4: the quarter keeps it finite where sinh is."""
     n, e = exp_parts(clamp(x, (-20.0, -40.0), (89.5, 710.6)))
-    s = power2(n - 2.0)
+    s = k.power2(n - 2.0)
     return s * e + (s - 0.25)
 
 

@@ -23,6 +23,7 @@ from .approximation import (
     atan_ratio,
     circle,
     clamp,
+    exp_below,
     exp_of,
     exp_parts,
     log1p_of,
@@ -32,13 +33,13 @@ from .approximation import (
     or_tiny,
     pick,
     poly,
-    power2,
     power_of,
     quarter_expm1,
     scale,
     sign_bit,
     signed,
     split,
+    with_sign,
 )
 from .define import elementwise
 
@@ -87,7 +88,7 @@ def _sigmoid_ref(x: Any) -> Any:
 @elementwise(ref=_sigmoid_ref, kinds="f", result="float", grad=lambda g, x, y: (g * y * (1 - y),), tol=5e-7)
 def sigmoid(x: K) -> K:
     """1 / (1 + e^-x), without overflow on either side."""
-    z = exp_of(-k.absolute(x))
+    z = exp_below(-k.absolute(x))
     return k.select(k.less(x, 0), z, number(1, x)) / (z + 1.0)
 
 
@@ -147,7 +148,7 @@ def logaddexp(x: K, y: K) -> K:
     """log(e^x + e^y), without overflow. Where it is near 0 its error is relative to x and y."""
     top = k.maximum(x, y)
     apart = k.select(k.equal(x, y), number(0, x), -k.absolute(x - y))
-    return top + log1p_of(exp_of(apart))
+    return top + log1p_of(exp_below(apart))
 
 
 # --- circular functions ---------------------------------------------------------------------------------------------
@@ -279,9 +280,11 @@ def cosh(x: K) -> K:
 
 @elementwise(ref=_real("tanh"), kinds="f", result="float", grad=lambda g, x, y: (g * (1 - y * y),), tol=5e-7)
 def tanh(x: K) -> K:
-    """sinh x / cosh x"""
-    q = quarter_expm1(k.minimum(k.absolute(x), pick(x, (10.0, 20.0))) * 2.0)
-    return signed(q / (q + 0.5), x)
+    """sinh x / cosh x = m / (m + 2) with m = e^2x - 1, which is exact for the smallest x"""
+    n, e = exp_parts(k.minimum(k.absolute(x), pick(x, (10.0, 20.0))) * 2.0)
+    s = k.power2(n)
+    m = s * e + (s - 1.0)
+    return with_sign(m / (m + 2.0), x)
 
 
 @elementwise(ref=_real("arcsinh"), kinds="f", result="float", grad=lambda g, x, y: (g / call("hypot", x, 1),), tol=6e-7)
@@ -448,6 +451,6 @@ def erf(x: K) -> K:
     z = a * a
     t = number(2, x) / (a + 2.0)
     n, e = exp_parts(-z)
-    far = number(1, x) - poly(t, ERF_LARGE) * ((e + 1.0) * power2(n))
+    far = number(1, x) - poly(t, ERF_LARGE) * ((e + 1.0) * k.power2(n))
     z = x * x
     return k.select(k.less(a, 1), x + x * poly(z, ERF_SMALL), k.select(k.less(x, 0), -far, far))
