@@ -131,7 +131,7 @@ def _unequal_to_itself(kind: str, local: str) -> Spelling:
 
 
 def _power2(magic: float, kind: str, word: str, digits: int) -> Spelling:
-    """Added to a large number, the exponent stands in the low digits of the sum, from where it is moved to its place."""
+    """Added to a large number, the exponent stands in the last digits of the sum, and is moved to its place."""
     constant = f32(magic) if kind == "f32" else f64(magic)
     whole = constant + _in(kind, "add") + _in(word, f"reinterpret_{kind}") + _number(word, digits) + _in(word, "shl")
     return whole + _in(kind, f"reinterpret_{word}")
