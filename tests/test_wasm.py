@@ -10,7 +10,7 @@ import pytest
 import nearfield.ops.arithmetic
 from nearfield import scalar as k
 from nearfield.compiler.kernel import Kernel, Store
-from nearfield.compiler.wasm_module import assemble
+from nearfield.compiler.wasm_module import Place, Work, assemble, meetings
 from nearfield.dtype import DTYPES
 from nearfield.op import REGISTRY, Source
 from nearfield.scalar import K
@@ -239,6 +239,27 @@ def test_fused_epilogue() -> None:
 
 
 # Modules
+
+
+def test_barriers() -> None:
+    """Threads meet only where a step touches what others wrote, or writes what others read; not for thread 0 alone."""
+    a, b, c, d = (Place(n, 0, 64) for n in range(4))
+
+    def shared(reads: list[Place], writes: list[Place]) -> Work:
+        return Work(False, tuple(reads), tuple(writes))
+
+    def alone(reads: list[Place], writes: list[Place]) -> Work:
+        return Work(True, tuple(reads), tuple(writes))
+
+    assert meetings([shared([a], [b]), shared([a], [c])]) == [False, False, True]
+    assert meetings([shared([a], [b]), shared([b], [c]), shared([a], [d])]) == [False, True, False, True]
+    assert meetings([shared([a], [b]), shared([c], [a])]) == [False, True, True], "read before it is written"
+    assert meetings([shared([a], [c]), shared([b], [c])]) == [False, True, True], "written twice"
+    assert meetings([alone([a], [b]), alone([b], [c])]) == [False, False, False]
+    assert meetings([alone([a], [b]), shared([c], [d]), shared([b], [c])]) == [False, False, True, True]
+    assert meetings([shared([a], [b]), alone([b], [c]), alone([c], [d])]) == [False, True, False, False]
+    half, other = Place(-1, 0, 512), Place(-1, 256, 768)
+    assert meetings([shared([a], [half]), shared([other], [b])]) == [False, True, True], "one arena"
 
 
 def test_steps_and_threads() -> None:

@@ -174,10 +174,11 @@ def _webgpu(program: Program, kernels: list[Kernel], calls: list[tuple[int, tupl
 
 
 def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:
-    from .wasm_module import assemble
+    from .wasm_module import assemble, places_of
 
     relaxed = "relaxed-simd" in target.features
-    module = assemble(kernels, calls, [(e.name, e.start, e.stop) for e in program.entries], relaxed=relaxed)
+    entries = [(e.name, e.start, e.stop) for e in program.entries]
+    module = assemble(kernels, calls, entries, relaxed=relaxed, places=places_of(program.buffers))
     compiled = tuple(Compiled(name, name, len(k.arguments)) for name, k in zip(module.names, kernels, strict=True))
     steps = tuple(Step(at, args, size, cost(kernels[at])) for (at, args), size in zip(calls, module.sizes, strict=True))
     features = ("relaxed-simd",) if relaxed else ()

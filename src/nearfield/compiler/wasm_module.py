@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..program.program import Buffer
 from .kernel import Kernel
 from .wasm_bytes import OP, Function, get, i32, i64, memarg, module, put, tee, uleb
 from .wasm_loops import Compiled, compile_kernel
 
-__all__ = ["Module", "assemble"]
+__all__ = ["Module", "Place", "assemble", "places_of"]
 
-SPINS = 2000  # looks at the generation before a thread goes to sleep: some microseconds
+SPINS = 20000  # looks at the generation before a thread goes to sleep: about as long as waking it takes
 HEADER = 4  # words in front of the addresses
 BARRIER, BOUND = 0, 1  # numbers of the two functions that all modules have
 
@@ -30,16 +31,41 @@ class Module:
     sizes: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a buffer lies: bytes begin … end of a memory; those of different memories are apart."""
+
+    memory: int
+    begin: int
+    end: int
+
+    def meets(self, other: "Place") -> bool:
+        """Whether two buffers share bytes."""
+        return self.memory == other.memory and self.begin < other.end and other.begin < self.end
+
+
+def places_of(buffers: Sequence[Buffer]) -> list[Place]:
+    """Scratch lies in the arena (memory -1), an output in the memory that it takes over, all others apart."""
+    places = []
+    for n, b in enumerate(buffers):
+        scratch = b.kind == "scratch"
+        memory, begin = (-1, b.offset) if scratch else (b.alias if b.alias >= 0 else n, 0)
+        places.append(Place(memory, begin, begin + b.room))
+    return places
+
+
 def assemble(
     kernels: Sequence[Kernel],
     steps: Sequence[tuple[int, tuple[int, ...]]],
     entries: Sequence[tuple[str, int, int]],
     *,
     relaxed: bool,
+    places: Sequence[Place] = (),
 ) -> Module:
     """The module of some kernels, steps (kernel, buffers) and entries (name, first step, end step).
 
     relaxed  use relaxed SIMD (the Program then needs the feature "relaxed-simd")
+    places   of the buffers; unless given, each has a memory of its own
     """
     numbers: dict[Kernel, int] = {}
     for kernel in kernels:
@@ -49,11 +75,53 @@ def assemble(
     functions = [("", 3, 0, _barrier()), ("", 4, 1, _bound())]
     functions += [(name, c.parameters, 0, c.body) for name, c in zip(names, compiled, strict=True)]
     calls = [(numbers[kernels[kernel]], buffers) for kernel, buffers in steps]
+    works = [
+        _work(kernels[kernel], compiled[n], buffers, places)
+        for (kernel, buffers), (n, _) in zip(steps, calls, strict=True)
+    ]
     for name, start, stop in entries:
-        functions.append((f"run_{name}", 3, 0, _run(calls[start:stop], compiled)))
+        functions.append((f"run_{name}", 3, 0, _run(calls[start:stop], works[start:stop], compiled)))
     data, flag = module(functions)
     sizes = tuple((compiled[n].total, compiled[n].grain) for n, _ in calls)
     return Module(data, flag, tuple(names[numbers[kernel]] for kernel in kernels), sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a step does to memory, and whether thread 0 does it alone."""
+
+    alone: bool
+    reads: tuple[Place, ...]
+    writes: tuple[Place, ...]
+
+    def waits_for(self, earlier: "Work") -> bool:
+        """Whether threads must meet between an earlier step and this one."""
+        if self.alone and earlier.alone:
+            return False
+        touched = (*self.reads, *self.writes)
+        return any(w.meets(p) for w in earlier.writes for p in touched) or any(
+            w.meets(p) for w in self.writes for p in earlier.reads
+        )
+
+
+def _work(kernel: Kernel, compiled: Compiled, buffers: Sequence[int], places: Sequence[Place]) -> Work:
+    at = [places[b] if places else Place(b, 0, 1) for b in buffers]
+    written = kernel.written
+    return Work(
+        compiled.total <= compiled.grain,
+        tuple(at[n] for n in range(len(at)) if n not in written),
+        tuple(at[n] for n in written),
+    )
+
+
+def meetings(works: Sequence[Work]) -> list[bool]:
+    """Whether there is a barrier before each step, and whether there is one after the last."""
+    found = []
+    since: list[Work] = []  # steps since the last barrier
+    for work in works:
+        found.append(any(map(work.waits_for, since)))
+        since = [work] if found[-1] else [*since, work]
+    return [*found, not all(work.alone for work in since)]
 
 
 def _word(name: str) -> str:
@@ -80,7 +148,7 @@ def _barrier() -> bytes:
     args, thread, threads = map(get, range(3))
     old, left = f.local("i32"), f.local("i32")
     word = memarg(0, 2)
-    generation = args + OP["i32.atomic.load"] + memarg(4, 2)
+    generation, asleep = (args + OP["i32.atomic.load"] + memarg(at, 2) for at in (4, 12))
     alone = threads + i32(2) + OP["i32.lt_u"] + OP["if"] + OP["return"] + OP["end"]
     last = args + i32(1) + OP["i32.atomic.rmw.add"] + word + i32(1) + OP["i32.add"] + threads + OP["i32.eq"] + OP["if"]
     reset = (
@@ -94,12 +162,16 @@ def _barrier() -> bytes:
         + memarg(4, 2)
         + OP["drop"]
     )
-    notify = args + i32(-1) + OP["memory.atomic.notify"] + memarg(4, 2) + OP["drop"] + OP["return"] + OP["end"]
+    notify = args + i32(-1) + OP["memory.atomic.notify"] + memarg(4, 2) + OP["drop"]
+    notify = (
+        asleep + OP["if"] + notify + OP["end"] + OP["return"] + OP["end"]
+    )  # a call that takes long, though few sleep
     changed = generation + get(old) + OP["i32.ne"] + OP["if"] + OP["return"] + OP["end"]
     fewer = get(left) + i32(1) + OP["i32.sub"] + tee(left) + OP["br_if"] + b"\0" + OP["end"]
     spin = i32(SPINS) + put(left) + OP["loop"] + changed + fewer
     may_block = thread + args + OP["i32.load"] + memarg(8, 2) + OP["i32.or"] + OP["if"]
-    wait = args + get(old) + i64(-1) + OP["memory.atomic.wait32"] + memarg(4, 2) + OP["drop"]
+    lie_down, get_up = (args + i32(n) + OP["i32.atomic.rmw.add"] + memarg(12, 2) + OP["drop"] for n in (1, -1))
+    wait = lie_down + args + get(old) + i64(-1) + OP["memory.atomic.wait32"] + memarg(4, 2) + OP["drop"] + get_up
     sleep = (
         OP["loop"]
         + may_block
@@ -115,13 +187,16 @@ def _barrier() -> bytes:
     return f.body(alone + generation + put(old) + last + reset + notify + spin + sleep)
 
 
-def _run(calls: Sequence[tuple[int, tuple[int, ...]]], compiled: Sequence[Compiled]) -> bytes:
-    """(args, thread, threads): this thread's piece of each step, and a barrier after each."""
+def _run(calls: Sequence[tuple[int, tuple[int, ...]]], works: Sequence[Work], compiled: Sequence[Compiled]) -> bytes:
+    """(args, thread, threads): this thread's piece of each step; a barrier where a step needs what others did."""
     f = Function(3)
     args, thread, threads = map(get, range(3))
     begin, end = f.local("i32"), f.local("i32")
+    meet = args + thread + threads + OP["call"] + uleb(BARRIER)
     code = bytearray()
-    for n, buffers in calls:
+    *before, after = meetings(works)
+    for (n, buffers), barrier in zip(calls, before, strict=True):
+        code += meet if barrier else b""
         size = i32(compiled[n].total) + i32(compiled[n].grain) + OP["call"] + uleb(BOUND)
         code += thread + threads + size + put(begin)
         code += thread + i32(1) + OP["i32.add"] + threads + size + put(end)
@@ -129,5 +204,5 @@ def _run(calls: Sequence[tuple[int, tuple[int, ...]]], compiled: Sequence[Compil
         for b in buffers:
             code += args + OP["i32.load"] + memarg(4 * (HEADER + b), 2)
         code += get(begin) + get(end) + OP["call"] + uleb(2 + n) + OP["end"]
-        code += args + thread + threads + OP["call"] + uleb(BARRIER)
+    code += meet if after else b""
     return f.body(bytes(code))
