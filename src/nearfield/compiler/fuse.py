@@ -17,7 +17,7 @@ __all__ = ["Fusion", "fuse"]
 HEAVY = {"contraction", "reduction"}
 HEAVY_OPS = {"put_add", "put_along"}
 SPREADING = {"take", "take_along", "windows"}  # may read one element many times
-BIJECTIVE = {"reshape", "permute"}
+BIJECTIVE = frozenset({"reshape", "permute"})
 CHEAP = 3  # operations worth repeating rather than storing
 DEEP = 48  # operations inlined one below the other
 CHEAP_OPS = {
@@ -156,7 +156,7 @@ class _Fuser:
                 shape = self.lines[self.lines[i].args[0]].shape
                 if self.row_uses(i, axes, shape):
                     return False
-            return not self.anchor(i)
+            return not (self.anchor(i) or self.passes(i))
         self.hot[i] = max((self.heat(i, user) for user in self.users[i]), default=0)
         if self.family(i) == "movement" or self.lines[i].op in SPREADING:
             return False  # its source is stored instead
@@ -212,14 +212,21 @@ class _Fuser:
         self.anchors[root] = i
         return True
 
-    def straight(self, i: int, root: int) -> bool:
+    def passes(self, i: int) -> bool:
+        """Inline a sum of overlapping windows where each of its elements is asked for once, or never."""
+        if self.lines[i].op != "unwindow" or len(self.homes[i]) != 1:
+            return False
+        (root,) = self.homes[i]
+        return not self.heavy(root) and self.straight(i, root, BIJECTIVE | {"slice"})
+
+    def straight(self, i: int, root: int, movement: frozenset[str] = BIJECTIVE) -> bool:
         """Whether the way from i to the root is single and changes no element's number of uses."""
         while i != root:
             if len(self.users[i]) != 1 or i in self.outputs:
                 return False
             (i,) = self.users[i]
             line = self.lines[i]
-            if line.op not in BIJECTIVE and self.family(i) != "elementwise":
+            if line.op not in movement and self.family(i) != "elementwise":
                 return False
         return True
 

@@ -201,22 +201,32 @@ def conv_transpose2d(
 
 def _windows(
     who: str, x: Tensor, size: Sizes, stride: Sizes | None, padding: Padding, dilation: Sizes, value: float
-) -> Tensor:
-    """The windows of each channel: [n, c, *out, elements]."""
+) -> tuple[Tensor, tuple[int, ...]]:
+    """The windows of each channel, and their axes: [n, *out, c, *size], or where windows do not overlap axes between."""
     rank = x.ndim - 2
     sizes, gaps = _each(who, "size", size, rank), _each(who, "dilation", dilation, rank)
     hops = sizes if stride is None else _each(who, "stride", stride, rank)
     pads = _pads(who, padding, x.shape[1:-1], sizes, hops, gaps)
     _check_fits(who, x.shape[1:-1], pads, _reach(who, sizes, gaps, rank))
-    channels_first = call("permute_dims", x, (0, rank + 1, *range(1, rank + 1)))
     if any(low or high for low, high in pads):
-        low, high = zip((0, 0), (0, 0), *pads, strict=True)
-        channels_first = apply("pad", channels_first, low=low, high=high, step=(1,) * x.ndim, value=value)
-    return apply("windows", channels_first, size=sizes, stride=hops, dilation=gaps)
+        low, high = zip((0, 0), *pads, (0, 0), strict=True)
+        x = apply("pad", x, low=low, high=high, step=(1,) * x.ndim, value=value)
+    if hops == sizes and gaps == (1,) * rank:
+        return _blocks(x, sizes)
+    channels_first = call("permute_dims", x, (0, rank + 1, *range(1, rank + 1)))
+    views = apply("windows", channels_first, size=sizes, stride=hops, dilation=gaps)
+    last = range(x.ndim, views.ndim)
+    return call("permute_dims", views, (0, *range(2, rank + 2), 1, *last)), tuple(last)
 
 
-def _channels_last(y: Tensor) -> Tensor:
-    return call("permute_dims", y, (0, *range(2, y.ndim), 1))
+def _blocks(x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Windows side by side: each axis of space as an axis of windows and one of places; what is over is cut off."""
+    counts = [n // m for n, m in zip(x.shape[1:-1], sizes, strict=True)]
+    stop = (x.shape[0], *(n * m for n, m in zip(counts, sizes, strict=True)), x.shape[-1])
+    if stop != x.shape:
+        x = apply("slice", x, start=(0,) * x.ndim, stop=stop, step=(1,) * x.ndim)
+    pairs = [size for pair in zip(counts, sizes, strict=True) for size in pair]
+    return call("reshape", x, (x.shape[0], *pairs, x.shape[-1])), tuple(range(2, 2 * len(sizes) + 1, 2))
 
 
 def max_pool(
@@ -231,8 +241,8 @@ def max_pool(
     returns  [n, *out, c]
     """
     lowest = float("-inf") if x.dtype.kind == "f" else -(1 << (8 * x.dtype.itemsize - 1)) if x.dtype.kind == "i" else 0
-    views = _windows("max_pool", x, size, stride, padding, dilation, lowest)
-    return _channels_last(largest(views, axis=tuple(range(x.ndim, views.ndim))))
+    views, axes = _windows("max_pool", x, size, stride, padding, dilation, lowest)
+    return largest(views, axis=axes)
 
 
 def avg_pool(
@@ -246,13 +256,12 @@ def avg_pool(
     count_padding  whether the zeros of the padding count
     returns        [n, *out, c]
     """
-    views = _windows("avg_pool", x, size, stride, padding, 1, 0.0)
-    axes = tuple(range(x.ndim, views.ndim))
-    sums = _channels_last(total(views, axis=axes))
+    views, axes = _windows("avg_pool", x, size, stride, padding, 1, 0.0)
+    sums = total(views, axis=axes)
     if count_padding or padding in ("valid", 0):
-        return sums * (1 / prod(views.shape[x.ndim :]))
+        return sums * (1 / prod(views.shape[a] for a in axes))
     there = call("full", (1, *x.shape[1:-1], 1), 1.0, dtype=x.dtype)
-    return sums / _channels_last(total(_windows("avg_pool", there, size, stride, padding, 1, 0.0), axis=axes))
+    return sums / total(_windows("avg_pool", there, size, stride, padding, 1, 0.0)[0], axis=axes)
 
 
 def global_avg_pool(x: Tensor, *, keepdims: bool = False) -> Tensor:
