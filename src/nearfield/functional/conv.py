@@ -202,7 +202,7 @@ def conv_transpose2d(
 def _windows(
     who: str, x: Tensor, size: Sizes, stride: Sizes | None, padding: Padding, dilation: Sizes, value: float
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """The windows of each channel, and their axes: [n, *out, c, *size], or where windows do not overlap axes between."""
+    """Windows of each channel, and the axes of the places in them: the last, or where they lie side by side others."""
     rank = x.ndim - 2
     sizes, gaps = _each(who, "size", size, rank), _each(who, "dilation", dilation, rank)
     hops = sizes if stride is None else _each(who, "stride", stride, rank)
