@@ -82,6 +82,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if (
         nf is not None and nf.tensor.PENDING
     ):  # tensors of test modules: evaluated now, on the host, and not in some test
+        gc.collect()  # but not what only a cycle of objects still holds: it may stand for inputs without values
         with nf.use("reference"):
             nf.synchronize()
     before = memory_in_use()

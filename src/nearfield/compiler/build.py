@@ -13,6 +13,7 @@ from .choice import Choices
 from .fuse import Fusion, fuse
 from .kernel import Kernel, cost
 from .lower import Lowered, lower
+from .pack import pack
 from .plan import Plan, plan
 from .prepare import prepare
 from .simplify import simplify
@@ -65,9 +66,12 @@ def build(
     entry    what the entry that computes the outputs is called
     """
     _show("graph", graph)
-    graph = _verified(simplify(_verified(graph), target.name))
+    graph, kept = _verified(simplify(_verified(graph), target.name)), set[int]()
+    if target.name == "wasm":
+        packed = pack(graph, frozenset(weights or ()))
+        graph, kept = _verified(packed.graph), packed.kept
     inputs = graph.inputs
-    prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name)
+    prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name, kept)
     fusion = fuse(graph, target.bindings, prepared)
     once = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] in prepared.fixed])
     always = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] not in prepared.fixed])

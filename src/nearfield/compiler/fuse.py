@@ -324,7 +324,7 @@ class _Grouper:
 def fuse(graph: Graph, bindings: int, prepared: Prepared | None = None) -> Fusion:
     """What to store and what to inline, for kernels of at most `bindings` arguments.
 
-    prepared  lines that are made once and not at each call: no kernel makes both kinds
+    prepared  lines that are made once and not at each call: no kernel makes both kinds; and those that must be stored
     """
     prepared = prepared or Prepared()
     fuser = _Fuser(graph, bindings, prepared.kept)

@@ -23,7 +23,7 @@ class Prepared:
     """The decisions.
 
     fixed  lines that depend on weights and sources alone
-    kept   those of them that must be stored
+    kept   those of them that must be stored, and other lines that must
     """
 
     fixed: set[int] = field(default_factory=set)
@@ -31,10 +31,10 @@ class Prepared:
 
 
 class _Border:
-    def __init__(self, graph: Graph, weights: set[int], *, repack: bool) -> None:
+    def __init__(self, graph: Graph, weights: set[int], kept: set[int], *, repack: bool) -> None:
         self.graph, self.weights, self.repack = graph, weights, repack
         self.fixed = _fixed(graph, weights)
-        self.kept: set[int] = set()
+        self.kept = kept
         self.below: dict[int, frozenset[int]] = {}
         self.work: dict[int, int] = {}
         for i in sorted(self.fixed):
@@ -85,8 +85,16 @@ class _Border:
         mover = i
         while self.graph.lines[mover].op in SAME_ORDER:
             (mover,) = self.graph.lines[mover].args
+        if self.is_laid_out(i):
+            return
         if self.moves(mover) and self.below[mover]:
             self.kept.add(i)
+
+    def is_laid_out(self, i: int) -> bool:
+        """Whether line i is read from where it was stored for just this use (compiler/pack.py)."""
+        while i not in self.kept and self.moves(i) and len(self.graph.lines[i].args) == 1:
+            (i,) = self.graph.lines[i].args
+        return i in self.kept
 
 
 def _fixed(graph: Graph, weights: set[int]) -> set[int]:
@@ -98,6 +106,6 @@ def _fixed(graph: Graph, weights: set[int]) -> set[int]:
     return fixed
 
 
-def prepare(graph: Graph, weights: set[int], target: str) -> Prepared:
-    """What to compute once; `weights` are the inputs that keep their values from call to call."""
-    return _Border(graph, weights, repack=target == "wasm").run() if weights else Prepared()
+def prepare(graph: Graph, weights: set[int], target: str, kept: set[int]) -> Prepared:
+    """What to compute once; `weights` are the inputs whose values stay from call to call, `kept` what is stored."""
+    return _Border(graph, weights, kept, repack=target == "wasm").run() if weights else Prepared(set(), kept)

@@ -7,6 +7,7 @@ from ..program.program import Buffer
 from .kernel import Kernel
 from .wasm_bytes import OP, Function, get, i32, i64, memarg, module, put, tee, uleb
 from .wasm_loops import Compiled, compile_kernel
+from .wasm_tile import compile_contraction
 
 __all__ = ["Module", "Place", "assemble", "places_of"]
 
@@ -70,7 +71,9 @@ def assemble(
     numbers: dict[Kernel, int] = {}
     for kernel in kernels:
         numbers.setdefault(kernel, len(numbers))
-    compiled = [compile_kernel(kernel, relaxed=relaxed) for kernel in numbers]
+    compiled = [
+        compile_contraction(kernel, relaxed=relaxed) or compile_kernel(kernel, relaxed=relaxed) for kernel in numbers
+    ]
     names = [f"k{n}_{_word(kernel.name)}" for kernel, n in numbers.items()]
     functions = [("", 3, 0, _barrier()), ("", 4, 1, _bound())]
     functions += [(name, c.parameters, 0, c.body) for name, c in zip(names, compiled, strict=True)]
