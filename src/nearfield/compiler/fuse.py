@@ -204,7 +204,7 @@ class _Fuser:
 
     def anchor(self, i: int) -> bool:
         """Inline a contraction or reduction into the one kernel that works on its result elementwise."""
-        if len(self.homes[i]) != 1:
+        if len(self.homes[i]) != 1 or self.lines[i].op == "put_add":  # which has a kernel of its own
             return False
         (root,) = self.homes[i]
         if root in self.anchors or self.heavy(root) or not self.straight(i, root):

@@ -7,6 +7,7 @@ from ..program.program import Buffer
 from .kernel import Kernel
 from .wasm_bytes import OP, Function, get, i32, i64, memarg, module, put, tee, uleb
 from .wasm_loops import Compiled, compile_kernel
+from .wasm_scatter import compile_scatter
 from .wasm_tile import compile_contraction
 
 __all__ = ["Module", "Place", "assemble", "places_of"]
@@ -71,9 +72,7 @@ def assemble(
     numbers: dict[Kernel, int] = {}
     for kernel in kernels:
         numbers.setdefault(kernel, len(numbers))
-    compiled = [
-        compile_contraction(kernel, relaxed=relaxed) or compile_kernel(kernel, relaxed=relaxed) for kernel in numbers
-    ]
+    compiled = [_compile(kernel, relaxed) for kernel in numbers]
     names = [f"k{n}_{_word(kernel.name)}" for kernel, n in numbers.items()]
     functions = [("", 3, 0, _barrier()), ("", 4, 1, _bound())]
     functions += [(name, c.parameters, 0, c.body) for name, c in zip(names, compiled, strict=True)]
@@ -87,6 +86,12 @@ def assemble(
     data, flag = module(functions)
     sizes = tuple((compiled[n].total, compiled[n].grain) for n, _ in calls)
     return Module(data, flag, tuple(names[numbers[kernel]] for kernel in kernels), sizes)
+
+
+def _compile(kernel: Kernel, relaxed: bool) -> Compiled:
+    """By whoever claims the kernel first; loops as K has them serve all."""
+    claimed = compile_contraction(kernel, relaxed=relaxed) or compile_scatter(kernel, relaxed=relaxed)
+    return claimed or compile_kernel(kernel, relaxed=relaxed)
 
 
 @dataclass(frozen=True, slots=True)
