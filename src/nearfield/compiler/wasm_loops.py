@@ -6,9 +6,10 @@ from itertools import product
 
 from .. import scalar as k
 from ..scalar import K, walk
-from .kernel import Kernel, cost
+from .kernel import Kernel, Store, cost
 from .wasm import VALUE, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, put, tee
+from .wasm_masks import inside, interior, masks_of
 from .wasm_schedule import FOLD, Schedule, extent, schedule, weigh
 from .wasm_values import REVERSED, Values
 
@@ -58,9 +59,9 @@ class Loops(Values):
         self.count([*roots, *(s.index for s in plan.stores)])
         if plan.kept is not None:
             self._counts[plan.kept.value] += 1
+        self.stores = plan.stores
         self.share = plan.expanded
         self._reduces = [n for n in walk(roots) if n.op == "reduce"]
-        self._loads = [n for n in walk(roots) if n.op == "load"]
         self._inside = {n: [m for m in walk([n.args[0]]) if m.op == "reduce"] for n in self._reduces}
         self.low = self.high = 0  # locals: the present block of the lane axis
         self.begin, self.end = len(kernel.arguments), len(kernel.arguments) + 1
@@ -189,11 +190,28 @@ class Loops(Values):
         if axis is plan.blocks:
             self._all_blocks(level)
             return
-        step = plan.tiles.get(axis, 1)
-        full = extent(axis) // step * step
-        local = self._counter(i32(0))
-        for copies, limit in ((step, full), (extent(axis) - full, extent(axis))):
-            if copies and limit:
+        whole = self.stores
+        low, high = (
+            interior(axis, [s.value for s in whole]) if masks_of([s.value for s in whole]) else (0, extent(axis))
+        )
+        if self._reduces or (low, high) == (0, 0):
+            low, high = 0, extent(axis)
+        else:
+            self._tiles(level, 0, low, 1)
+            values = inside(axis, [s.value for s in whole])
+            self.count(values)
+            self.stores = tuple(Store(s.argument, s.index, v) for s, v in zip(whole, values, strict=True))
+        self._tiles(level, low, high, plan.tiles.get(axis, 1))
+        self.stores = whole
+        self._tiles(level, high, extent(axis), 1)
+
+    def _tiles(self, level: int, low: int, high: int, step: int) -> None:
+        """A part of an axis, some elements at a time, and what is left of it."""
+        axis = self.plan.axes[level]
+        full = low + (high - low) // step * step
+        local = self._counter(i32(low)) if low < high else 0
+        for copies, limit in ((step if full > low else 0, full), (high - full, high)):
+            if copies:
                 self.copies[axis] = copies
                 self._loop(axis, local, copies, limit - copies + 1, lambda: self._nest(level + 1))
         self.copies.pop(axis, None)
@@ -225,8 +243,8 @@ class Loops(Values):
         return [dict(zip(self.copies, shifts, strict=True)) for shifts in product(*ranges)]
 
     def _stores(self) -> None:
-        values = [s.value for s in self.plan.stores]
-        masks = {n.args[1] for n in self._loads if len(n.args) == 2}
+        values = [s.value for s in self.stores]
+        masks = set(masks_of(values).values())
         if masks and not self._reduces and (self.plan.expanded or len(masks) == 1):
             self.guarded(values, self._combinations(), self._stored_values)
         else:
@@ -237,14 +255,14 @@ class Loops(Values):
         for shift in self._combinations():
             self.shift = shift
             codes = []
-            for s in self.plan.stores:
+            for s in self.stores:
                 mode = "v" if self.is_vector(s.index) else "s"
                 codes.append(self.value(texts[s.value], mode))
-                if len(self.plan.stores) > 1:  # all loads come before the first store
+                if len(self.stores) > 1:  # all loads come before the first store
                     local = self.f.local("v128" if mode == "v" else VALUE[s.value.type])
                     self.emit(codes[-1] + put(local))
                     codes[-1] = get(local)
-            for s, code in zip(self.plan.stores, codes, strict=True):
+            for s, code in zip(self.stores, codes, strict=True):
                 self.store(s.argument, s.index, code)
 
     # Masks
@@ -254,7 +272,7 @@ class Loops(Values):
 
         write  takes what stands for each root
         """
-        masked = {n: n.args[1] for n in walk(roots) if n.op == "load" and len(n.args) == 2}
+        masked = masks_of(roots)
         masked = {n: m for n, m in masked.items() if self.bound(m) and not self.is_vector(m)}
         if not masked or any(n.op == "reduce" for n in walk(roots)):  # another reduction inside is planned as it is
             write({r: r for r in roots})
@@ -385,18 +403,35 @@ class Fold:
         loops._loop(outer[0], local, 1, extent(outer[0]), lambda: self._around(outer[1:]))
 
     def _innermost(self) -> None:
-        shifts = [shift for _, shift in self.members]
-        self.loops.guarded(list(dict.fromkeys(node.args[0] for node, _ in self.members)), shifts, self._folded)
+        """The innermost loop; of one with masks first the beginning, then what is surely inside, then the end."""
+        bodies, n = list(dict.fromkeys(node.args[0] for node, _ in self.members)), extent(self.inner)
+        low, high = interior(self.inner, bodies) if masks_of(bodies) and not self.lanes else (0, n)
+        if (low, high) in ((0, 0), (0, n)):
+            self._guarded(bodies, bodies, 0, n)
+            return
+        self._guarded(bodies, bodies, 0, low)
+        self._guarded(bodies, inside(self.inner, bodies), low, high)
+        self._guarded(bodies, bodies, high, n)
 
-    def _folded(self, bodies: dict[K, K]) -> None:
-        """The innermost loop; `bodies` says what stands for each reduction's body."""
-        n = extent(self.inner)
+    def _guarded(self, bodies: list[K], texts: list[K], start: int, stop: int) -> None:
+        if start == stop:
+            return
+
+        def write(table: dict[K, K]) -> None:
+            self._folded({body: table[text] for body, text in zip(bodies, texts, strict=True)}, start, stop)
+
+        self.loops.count(texts)
+        self.loops.guarded(texts, [shift for _, shift in self.members], write)
+
+    def _folded(self, bodies: dict[K, K], start: int, stop: int) -> None:
+        """A part of the innermost loop; `bodies` says what stands for each reduction's body."""
+        n = stop - start
         slow = any(len(x.args) == 2 for b in bodies.values() for x in walk([b]) if x.op == "load")
         self.bodies = bodies
         if not self.lanes:
             unroll = n if n <= 4 and not slow else 1
-            local = self._passes(0, n // unroll, unroll, 1, self.chains)
-            self._passes(local, 1, n % unroll, 1, self.chains, n - n % unroll)
+            local = self._passes(0, n // unroll, unroll, 1, self.chains, start)
+            self._passes(local, 1, n % unroll, 1, self.chains, stop - n % unroll)
             return
         copies = len(self.chains[0])
         self.loops.lane = self.inner
@@ -411,7 +446,7 @@ class Fold:
         loops = self.loops
         if not times or not copies:
             return local
-        local = local or loops._counter(i32(0))
+        local = local or loops._counter(i32(start))
         step = width * copies
 
         def body() -> None:
