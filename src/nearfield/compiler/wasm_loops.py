@@ -48,7 +48,6 @@ class Loops(Values):
     def __init__(self, kernel: Kernel, plan: Schedule, relaxed: bool) -> None:
         super().__init__(kernel.arguments, relaxed)
         self.plan = plan
-        self.copies: dict[K, int] = {}  # elements of each tiled axis that are now written side by side
         inner = {v for v, _ in plan.inner.values()}
         self.jams = (
             *([plan.lane] if plan.lane is not None else []),

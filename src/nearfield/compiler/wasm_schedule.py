@@ -15,6 +15,7 @@ __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "
 FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}  # the instruction that a reduction repeats
 PIECES = 64  # a range has about this many parts, if it can
 CACHE = 256 * 1024  # bytes of one operand that should stay near while the rows go by
+CACHE_LINE = 16  # elements
 ACCUMULATORS = {True: 12, False: 10}  # that V8 keeps in registers, with relaxed SIMD or without
 WIDE = ("float64", "int64")
 WORTH_KEEPING = 6  # fewer instructions than this are rather repeated than stored and loaded
@@ -343,6 +344,8 @@ def _choose_tiles(plan: Schedule, reduces: list[K], relaxed: bool) -> None:
         room = max(2, room * 12 // max(12, len(walk([n.args[0] for n in mine]))))
     plan.tiles[lane] = min(2, vectors)
     plan.tiles[row] = max(1, min(extent(row), room // plan.tiles[lane]))
+    if not plan.expanded and plan.tiles[row] == extent(row):  # few rows: more columns, whole cache lines if it can be
+        plan.tiles[lane] = max(1, min(4, room // extent(row), vectors))
 
 
 def _row_axis(plan: Schedule, loads: list[K], lane: K) -> K | None:
@@ -366,7 +369,7 @@ def _choose_rows(plan: Schedule) -> None:
         if any(vary(x.args[0], axis) == 1 and vary(x.args[0], lane) not in (0, 1) for x in loads):
             row = axis
     if row is not None:
-        plan.tiles[row] = min(4 if plan.expanded else 8, extent(row))
+        plan.tiles[row] = min(4 if plan.expanded else CACHE_LINE, extent(row))
 
 
 def _choose_columns(plan: Schedule, loads: list[K]) -> None:
@@ -398,7 +401,7 @@ def _choose_blocks(plan: Schedule, reduces: list[K]) -> None:
         return
     turns = max(prod(extent(v) for v in n.value[1]) for n in reduces)
     group = 4 * plan.tiles.get(plan.lane, 1)
-    _split_lane(plan, rows[0], max(CACHE // (4 * turns) // group, 2) * group)
+    _split_lane(plan, 0, max(CACHE // (4 * turns) // group, 2) * group)
 
 
 def _choose_range(plan: Schedule) -> None:

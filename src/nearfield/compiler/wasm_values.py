@@ -15,12 +15,17 @@ from .kernel import vary
 from .wasm import VALUE, kind_of, one_by_one, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, i64, memarg, put, tee, v128
 from .wasm_schedule import extent
-from .wasm_scope import Key, Scopes
+from .wasm_scope import Key, Scope, Scopes
 from .wasm_storage import load_lanes, load_scalar, pick_lanes, store_lanes, store_scalar
 
 __all__ = ["REVERSED", "Values"]
 
 REVERSED = OP["i8x16.shuffle"] + bytes([12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3])
+# the lower and the upper halves of two vectors: lane by lane in turn, and as they are
+INTERLEAVED = [
+    OP["i8x16.shuffle"] + bytes(4 * n + m for n in lanes for m in range(4)) for lanes in ((0, 4, 1, 5), (2, 6, 3, 7))
+]
+PAIRED = [OP["i8x16.shuffle"] + bytes(range(8 * n, 8 * n + 8)) + bytes(range(8 * n + 16, 8 * n + 24)) for n in (0, 1)]
 FUSED = {"add": OP["f32x4.relaxed_madd"], "sub": OP["f32x4.relaxed_nmadd"]}
 BOUND = {"min": OP["f32x4.pmin"], "max": OP["f32x4.pmax"]}
 CONSTANT = {"float32": b"\x43", "float64": b"\x44"}
@@ -33,6 +38,7 @@ class Values(Scopes):
     def __init__(self, arguments: Sequence[DType], relaxed: bool) -> None:
         super().__init__(arguments)
         self.relaxed = relaxed
+        self.copies: dict[K, int] = {}  # elements of each tiled axis that are now written side by side
         self.share = False  # whether to look for loads of one place by several expressions
         self._counts: dict[K, int] = {}
         self._counted: set[K] = set()
@@ -155,6 +161,8 @@ class Values(Scopes):
     def _define(self, node: K, mode: str) -> None:
         if node.op == "reduce" and (mode == "s" or self.is_vector(node)):
             self.reduce(node)
+            return
+        if node.op == "load" and mode == "v" and self.is_vector(node) and self._transpose(node):
             return
         home = self.home(node)
         slot = (self.key(node), mode)
@@ -338,6 +346,41 @@ class Values(Scopes):
             both = tee(self.f.spare("v128", 23)) + get(self.f.spare("v128", 23))
             return load_lanes(self.f, dtype, address, offset) + both + REVERSED
         return pick_lanes(self.f, dtype, [(address, offset + (n * step - low) * size) for n in range(4)])
+
+    def _transpose(self, node: K) -> bool:
+        """Whether four copies side by side are read as four vectors along the copied axis, and turned in registers."""
+        index = node.args[0]
+        if self._plan(node) != "far" or self.lane is None or self.arguments[node.value].itemsize != 4:
+            return False
+        step, shift = vary(index, self.lane) or 0, dict(self.shift)
+        along = [v for v, n in self.copies.items() if v is not self.lane and n >= 4 and vary(index, v) == 1]
+        if not along:
+            return False
+        (axis, *_) = along
+        first = shift.get(axis, 0) // 4 * 4
+        if first + 4 > self.copies[axis]:
+            return False
+        scope = self.chain[self.home(node)]
+        self.shift = {**shift, axis: first}
+        rows = []
+        for n in range(4):
+            address, offset = self.address(node.value, index, n * step)
+            rows.append(self._into(scope, address + OP["v128.load"] + memarg(offset, 2)))
+        (a, b), (c, d) = ([self._into(scope, rows[n] + rows[n + 1] + half) for half in INTERLEAVED] for n in (0, 2))
+        turned = [self._into(scope, x + y + half) for x, y in ((a, c), (b, d)) for half in PAIRED]
+        for n, code in enumerate(turned):
+            self.shift = {**shift, axis: first + n}
+            slot = (self.key(node), "v")
+            self._known[slot] = code
+            scope.slots.append(slot)
+        self.shift = shift
+        return True
+
+    def _into(self, scope: Scope, code: bytes) -> bytes:
+        """A vector computed in a scope, and kept."""
+        local = self.f.local("v128")
+        scope.code += code + put(local)
+        return get(local)
 
     def _gather(self, argument: int, index: K, mask: Sequence[K]) -> bytes:
         size, dtype = self.arguments[argument].itemsize, self.arguments[argument].name
