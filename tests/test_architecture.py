@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "nearfield"
 # A room is a file or a folder directly in src/nearfield. It may import rooms of its own row and of the rows above it.
 LAYERS = [
     {"errors", "dtype"},
-    {"shape", "scalar", "index", "tree", "program"},
+    {"argument", "shape", "scalar", "index", "tree", "program"},
     {"op"},
     {"tensor", "graph", "state"},
     {"ops"},

@@ -12,6 +12,7 @@ import nearfield as nf
 from devices import need
 from nearfield import nn, optim, runtime
 from nearfield.errors import DeviceError, TraceError
+from nearfield.tensor import DEEPEST
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
@@ -294,3 +295,27 @@ def test_a_lost_device_is_opened_again() -> None:
     with pytest.raises(DeviceError, match="lost"):
         step()
     np.testing.assert_allclose(predicting(compiled=True)().numpy(), want, rtol=1e-6)
+
+
+def test_a_loop_that_never_reads_is_evaluated_on_the_way() -> None:
+    """Every so many operations on one another; so that neither the expression nor its Program grows without end."""
+    x = nf.ones(3)
+    for n in range(1, 2 * DEEPEST + 11):
+        x = x + 1.0
+        assert x.node.depth == n % DEEPEST
+    assert x.tolist() == [2 * DEEPEST + 11] * 3
+
+
+def test_what_is_traced_or_differentiated_stays_one_expression() -> None:
+    """However long it is."""
+
+    def power(x: nf.Tensor) -> nf.Tensor:
+        y = x
+        for _ in range(DEEPEST + 10):
+            y = y * 1.001
+        return nf.sum(y)
+
+    x = nf.asarray([1.0, 2.0])
+    slope = 1.001 ** (DEEPEST + 10)
+    np.testing.assert_allclose(nf.grad(power)(x).numpy(), [slope, slope], rtol=1e-3)
+    np.testing.assert_allclose(nf.jit(power)(x).item(), 3 * slope, rtol=1e-3)

@@ -6,6 +6,7 @@ source  Griewank & Walther 2008, "Evaluating Derivatives", reverse accumulation
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .argument import callables
 from .errors import GradError
 from .op import Op
 from .tensor import Node, Tensor, call
@@ -129,6 +130,7 @@ def value_and_grad(
 
     errors   GradError if the value is not a real scalar
     """
+    callables("grad", "a function of tensors", function=function)
     which = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def differentiated(*args: Any, **options: Any) -> Any:
@@ -174,6 +176,7 @@ def grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Ca
 
 def vjp(function: Callable[..., Any], *args: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
     """The value, and the function from cotangents (shaped like the value) to one gradient per argument."""
+    callables("vjp", "a function of tensors", function=function)
     variables = _independent(list(args))
     with tape:
         value = function(*variables)

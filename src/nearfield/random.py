@@ -10,6 +10,7 @@ import struct
 from math import pi, prod
 from typing import Any
 
+from .argument import whole
 from .dtype import DTYPES, canonical
 from .errors import DTypeError, ShapeError
 from .functional.conversion import asarray, astype
@@ -40,7 +41,8 @@ class Generator(Stateful):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        if not 0 <= seed < 1 << 32:
+        whole("Generator", 0, seed=seed)
+        if seed >= 1 << 32:
             raise DTypeError(f"Generator: seed is {seed}; accepted are 0 … {(1 << 32) - 1}.")
         self.state = leaf(struct.pack("<2I", seed, 0), (2,), UINT)
 

@@ -215,7 +215,7 @@ def _values(nodes: list[Node]) -> list[Any]:
 
 
 def _settle(node: Node, value: Any) -> None:
-    node.value = value
+    node.value, node.depth = value, 0
     PENDING.pop(id(node), None)
     if not tape.depth:
         node.args, node.op = (), None
@@ -324,4 +324,10 @@ def synchronize() -> None:
             evaluate(node)
 
 
-set_evaluator(_read, _read_async, _check_dtype)
+def _deepened(node: Node) -> None:
+    """A loop that never reads has piled up operations: a Program of bounded size now is better than one without end."""
+    if not tape.depth:  # what is differentiated stays one expression
+        evaluate(node)
+
+
+set_evaluator(_read, _read_async, _check_dtype, _deepened)

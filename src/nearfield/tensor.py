@@ -6,6 +6,7 @@ The Nodes that a live handle names and that have no value yet are *pending*; ask
 
 import sys
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .dtype import DTYPES, DType
@@ -20,9 +21,10 @@ class Node:
 
     op      the record; None for a value or a traced input
     value   None while pending; bytes in this process, or a device's Memory
+    depth   the longest way down to a value, in operations; infinite above a traced input
     """
 
-    __slots__ = ("__weakref__", "args", "attrs", "dtype", "handles", "op", "shape", "value")
+    __slots__ = ("__weakref__", "args", "attrs", "depth", "dtype", "handles", "op", "shape", "value")
 
     def __init__(
         self,
@@ -35,6 +37,11 @@ class Node:
     ) -> None:
         self.op, self.args, self.attrs, self.shape, self.dtype, self.value = op, args, attrs, shape, dtype, value
         self.handles = 0
+        self.depth: float = 0
+        if args:
+            self.depth = 1 + max([a.depth for a in args])
+        elif op is None and value is None:
+            self.depth = inf
 
     @property
     def size(self) -> int:
@@ -45,6 +52,7 @@ class Node:
         return n
 
 
+DEEPEST = 1000  # so many operations on one another are evaluated without being asked for
 PENDING: dict[int, Node] = {}  # by id: nodes with a handle and without a value
 FUNCTIONS: dict[str, Callable[..., Any]] = {}  # what operators and methods call, by name; filled by ops and functional
 
@@ -55,16 +63,21 @@ class _Evaluator:
     read: Callable[[Node], Any]
     read_async: Callable[[Node], Any]
     check_dtype: Callable[[str, DType], None]
+    deepened: Callable[[Node], None]
 
 
 evaluator = _Evaluator()
 
 
 def set_evaluator(
-    read: Callable[[Node], Any], read_async: Callable[[Node], Any], check_dtype: Callable[[str, DType], None]
+    read: Callable[[Node], Any],
+    read_async: Callable[[Node], Any],
+    check_dtype: Callable[[str, DType], None],
+    deepened: Callable[[Node], None],
 ) -> None:
     """Tell Tensors how to get their values, so that this file need not know compiler and devices."""
-    evaluator.read, evaluator.read_async, evaluator.check_dtype = read, read_async, check_dtype
+    evaluator.read, evaluator.read_async = read, read_async
+    evaluator.check_dtype, evaluator.deepened = check_dtype, deepened
 
 
 def method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -385,7 +398,10 @@ def apply(op: Op | str, *inputs: Tensor, **attrs: Any) -> Tensor:
     shape, dtype = record.infer([n.shape for n in nodes], [n.dtype for n in nodes], attrs)
     if dtype.itemsize == 8:
         evaluator.check_dtype(record.name, dtype)
-    return Tensor(Node(record, nodes, attrs, shape, dtype))
+    made = Tensor(Node(record, nodes, attrs, shape, dtype))
+    if made.node.depth % DEEPEST == 0 and nodes:
+        evaluator.deepened(made.node)
+    return made
 
 
 def scalar(value: Any, dtype: DType) -> Tensor:

@@ -17,7 +17,6 @@ from devices import need
 EXAMPLE = ROOT / "examples" / "digits"
 TOLERANCE = 1e-3  # between losses, step by step
 LEAST_ACCURACY = 0.97
-STEPS_ON_WEBGPU = 20  # SwiftShader takes a quarter of a second for each
 
 NATIVELY = """
 import json, sys, train
@@ -39,8 +38,6 @@ FETCH = """
 """
 
 LOOP = """
-    import gc
-    from time import monotonic
     from nearfield import nn, optim
 
     examples, held_out = train.read(data)
@@ -63,20 +60,17 @@ LOOP = """
         stats = nf.memory_stats()
         return [stats.bytes, stats.buffers]
 
-    def go_on(times, seconds):
-        end, done = monotonic() + seconds, 0
-        while done < times and monotonic() < end:
+    def go_on(times):
+        for n in range(1, times + 1):
             loss, label = step(x, y), answer(x)
-            done += 1
-            if done % 10 == 0:
+            if n % 10 == 0:
                 loss.item(), label.tolist()
         loss.item()
-        return done
 
-    go_on(10, 600)
+    go_on(10)
     before = held()
-    done = go_on(TIMES, SECONDS)
-    [done, before, held()]
+    go_on(TIMES)
+    [before, held()]
 """
 
 
@@ -124,48 +118,36 @@ def block(code: str) -> str:
     return "\n".join(line.removeprefix("    ") for line in code.splitlines())
 
 
-def in_the_page(python: Pyodide, device: str, **options: int) -> Any:
-    python.run(f"nf.use({device!r}); nf.forget_programs()")
-    return python.run(f"train.main(data, **{options!r})")
-
-
 def furthest(one: list[float], other: list[float]) -> float:
-    """The largest difference over the steps that both made."""
-    return max(abs(a - b) for a, b in zip(one, other, strict=False))
+    """The largest difference at one step."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.slow
 def test_native_devices_agree(natively: Callable[[str], Any]) -> None:
     """The whole course of the loss, and the accuracy."""
     (on_wasm, right), (on_webgpu, also_right) = natively("wasm"), natively("webgpu")
-    assert len(on_wasm) == len(on_webgpu) > 300
+    assert len(on_wasm) == len(on_webgpu) > 100
     assert furthest(on_wasm, on_webgpu) < TOLERANCE
     assert min(right, also_right) >= LEAST_ACCURACY
 
 
 @pytest.mark.slow
-def test_wasm_in_the_page_agrees(natively: Callable[[str], Any], python: Pyodide) -> None:
-    """The same steps, all of them."""
-    losses, accuracy = in_the_page(python, "wasm")
-    assert len(losses) == len(natively("wasm")[0])
-    assert furthest(losses, natively("wasm")[0]) < TOLERANCE
+@pytest.mark.parametrize("device", ["wasm", "webgpu"])
+def test_devices_of_the_page_agree(device: str, natively: Callable[[str], Any], python: Pyodide) -> None:
+    """All the steps, and the accuracy."""
+    python.run(f"nf.use({device!r}); nf.forget_programs()")
+    losses, accuracy = python.run("train.main(data)")
+    for where in ("wasm", "webgpu"):
+        assert len(losses) == len(natively(where)[0])
+        assert furthest(losses, natively(where)[0]) < TOLERANCE
     assert accuracy >= LEAST_ACCURACY
 
 
 @pytest.mark.slow
-def test_webgpu_in_the_page_agrees(natively: Callable[[str], Any], python: Pyodide) -> None:
-    """The first steps."""
-    losses, accuracy = in_the_page(python, "webgpu", steps=STEPS_ON_WEBGPU)
-    assert len(losses) == STEPS_ON_WEBGPU
-    assert furthest(losses, natively("wasm")[0]) < TOLERANCE
-    assert accuracy > 0.2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("device", "times", "least"), [("wasm", 10_000, 5_000), ("webgpu", 1_000, 100)])
-def test_memory_stays_as_it_is(device: str, times: int, least: int, python: Pyodide) -> None:
+@pytest.mark.parametrize(("device", "times"), [("wasm", 500), ("webgpu", 50)])
+def test_memory_stays_as_it_is(device: str, times: int, python: Pyodide) -> None:
     """After many steps and predictions the device holds what it held after the tenth."""
-    python.run(f"nf.use({device!r}); nf.forget_programs(); TIMES, SECONDS = {times}, 60")
-    done, before, after = python.run(block(LOOP))
-    assert done >= least
+    python.run(f"nf.use({device!r}); nf.forget_programs(); TIMES = {times}")
+    before, after = python.run(block(LOOP))
     assert after == before

@@ -5,6 +5,7 @@ from math import ceil, prod
 from random import Random
 from typing import Any
 
+from ..argument import callables, real, whole
 from ..errors import ShapeError
 from ..tensor import Tensor, apply, call, leaf
 
@@ -71,24 +72,26 @@ class Dataset:
         drop_last  leave out the last batch if it is smaller
         skip       leave out so many batches at the start
         """
-        if size < 1:
-            raise ValueError(f"Dataset.batches: size is {size}; accepted are numbers from 1.")
+        whole("Dataset.batches", size=size)
         rows: Sequence[int] = order(len(self), seed, epoch) if shuffle else range(len(self))
         for n in range(skip, self.count(size, drop_last=drop_last)):
             yield self[rows[n * size : (n + 1) * size]]
 
     def count(self, size: int = 32, *, drop_last: bool = False) -> int:
         """The number of batches."""
+        whole("Dataset.count", size=size)
         return len(self) // size if drop_last else ceil(len(self) / size)
 
     def map(self, function: Callable[..., Any]) -> "Dataset":
         """The same examples, with each batch passed through a function: noise, flips, casts."""
+        callables("Dataset.map", "a function of a batch's arrays", function=function)
         made = Dataset(*self.arrays)
         made.transforms = (*self.transforms, function)
         return made
 
     def split(self, fraction: float, *, seed: int = 0) -> "tuple[Dataset, Dataset]":
         """Two parts without a common example, in shuffled order; the second has this fraction of the examples."""
+        real("Dataset.split", fraction=fraction)
         if not 0 < fraction < 1:
             raise ValueError(f"Dataset.split: fraction is {fraction}; accepted are numbers between 0 and 1.")
         rows = order(len(self), seed, -1)

@@ -1,5 +1,6 @@
 """Attention as layers: MultiHeadAttention and TransformerBlock."""
 
+from ..argument import whole
 from ..functional.activation import gelu
 from ..functional.attention import scaled_dot_product_attention
 from ..random import Generator
@@ -27,6 +28,9 @@ class MultiHeadAttention(Module):
     def __init__(
         self, d: int, heads: int, *, d_memory: int | None = None, bias: bool = True, generator: Generator | None = None
     ) -> None:
+        whole("MultiHeadAttention", d=d, heads=heads)
+        if d_memory is not None:
+            whole("MultiHeadAttention", d_memory=d_memory)
         if d % heads:
             raise ValueError(f"MultiHeadAttention: {heads} heads do not divide {d} features; accepted are divisors.")
         other = d_memory or d
@@ -83,6 +87,7 @@ class TransformerBlock(Module):
         causal: bool = False,
         generator: Generator | None = None,
     ) -> None:
+        whole("TransformerBlock", d=d, heads=heads)
         self.norm1, self.norm2 = LayerNorm(d), LayerNorm(d)
         self.attention = MultiHeadAttention(d, heads, generator=generator)
         self.grow = Linear(d, d_hidden or 4 * d, generator=generator)

@@ -1,5 +1,8 @@
 """Convolutions as layers; channels last."""
 
+from typing import Any
+
+from ..argument import whole, wholes
 from ..functional.conv import Padding, Sizes, conv1d, conv2d, conv_transpose2d
 from ..random import Generator
 from ..shape import check
@@ -8,6 +11,14 @@ from .init import lecun_uniform
 from .module import Module
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose2d"]
+
+
+def _check(who: str, rank: int, ci: int, co: int, groups: int, **sizes: Any) -> None:
+    """Sizes from 1, and groups that divide the channels."""
+    whole(who, ci=ci, co=co, groups=groups)
+    wholes(who, rank, **sizes)
+    if ci % groups or co % groups:
+        raise ValueError(f"{who}: {groups} groups do not divide {ci} and {co} channels; accepted are common divisors.")
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -25,6 +36,7 @@ class Conv1d(Module):
         self, ci: int, co: int, size: int, *, stride: int = 1, padding: Padding = "valid", dilation: int = 1,
         groups: int = 1, bias: bool = True, generator: Generator | None = None,
     ) -> None:  # fmt: skip
+        _check("Conv1d", 1, ci, co, groups, size=size, stride=stride, dilation=dilation)
         self.weight = lecun_uniform((size, ci // groups, co), generator=generator)
         self.bias = call("full", (co,), 0.0) if bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
@@ -47,6 +59,7 @@ class Conv2d(Module):
         self, ci: int, co: int, size: int | tuple[int, int], *, stride: Sizes = 1, padding: Padding = "valid",
         dilation: Sizes = 1, groups: int = 1, bias: bool = True, generator: Generator | None = None,
     ) -> None:  # fmt: skip
+        _check("Conv2d", 2, ci, co, groups, size=size, stride=stride, dilation=dilation)
         self.weight = lecun_uniform((*_pair(size), ci // groups, co), generator=generator)
         self.bias = call("full", (co,), 0.0) if bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
@@ -69,6 +82,7 @@ class ConvTranspose2d(Module):
         self, ci: int, co: int, size: int | tuple[int, int], *, stride: Sizes = 1, padding: Padding = "valid",
         output_padding: Sizes = 0, bias: bool = True, generator: Generator | None = None,
     ) -> None:  # fmt: skip
+        _check("ConvTranspose2d", 2, ci, co, 1, size=size, stride=stride)
         self.weight = lecun_uniform((*_pair(size), ci, co), generator=generator)
         self.bias = call("full", (co,), 0.0) if bias else None
         self.stride, self.padding, self.output_padding = stride, padding, output_padding

@@ -1,6 +1,7 @@
 """Dropout: noise against overfitting."""
 
 from .. import random
+from ..argument import real
 from ..ops.arithmetic import where
 from ..tensor import Tensor
 from .module import Module
@@ -17,8 +18,7 @@ class Dropout(Module):
     """
 
     def __init__(self, rate: float = 0.5, *, generator: random.Generator | None = None) -> None:
-        if not 0 <= rate < 1:
-            raise ValueError(f"Dropout: rate is {rate}; accepted are numbers from 0 to below 1.")
+        real("Dropout", 0, 1, below=True, rate=rate)
         self.rate, self.generator = rate, generator
 
     def __call__(self, x: Tensor) -> Tensor:

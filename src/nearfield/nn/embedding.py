@@ -1,5 +1,6 @@
 """Embedding: a row of a table for each number."""
 
+from ..argument import whole
 from ..errors import DTypeError
 from ..random import Generator
 from ..shape import check
@@ -17,6 +18,7 @@ class Embedding(Module):
     """
 
     def __init__(self, n: int, d: int, *, generator: Generator | None = None) -> None:
+        whole("Embedding", n=n, d=d)
         self.weight = normal((n, d), d**-0.5, generator=generator)
 
     def __call__(self, ids: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from ..argument import callables, instance
 from ..errors import GradError
 from ..grad import value_and_grad as differentiate
 from ..tensor import Tensor
@@ -23,6 +24,9 @@ def value_and_grad(
     step = nn.value_and_grad(model, lambda model, x, y: nf.mean(nn.losses.cross_entropy(model(x), y)))
     loss, grads = step(model, x, y)
     """
+
+    instance("value_and_grad", Module, "a Module, as in nn.value_and_grad(model, loss)", module=module)
+    callables("value_and_grad", "a function that returns a real scalar", function=function)
 
     def differentiated(*args: Any) -> tuple[Any, dict[str, Tensor]]:
         before = module.parameters()

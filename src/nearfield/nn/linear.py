@@ -1,5 +1,6 @@
 """Linear: a product with a matrix."""
 
+from ..argument import whole
 from ..random import Generator
 from ..shape import check
 from ..tensor import Tensor, call
@@ -17,6 +18,7 @@ class Linear(Module):
     """
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True, generator: Generator | None = None) -> None:
+        whole("Linear", n_in=n_in, n_out=n_out)
         self.weight = lecun_uniform((n_in, n_out), generator=generator)
         self.bias = call("full", (n_out,), 0.0) if bias else None
 

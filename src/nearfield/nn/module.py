@@ -10,6 +10,7 @@ from os import PathLike
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, ClassVar, NamedTuple, Self
 
+from ..argument import instance
 from ..errors import FormatError, ShapeError
 from ..state import Place, Stateful
 from ..tensor import Tensor, call
@@ -218,6 +219,7 @@ class Module(Stateful):
 
         errors   ShapeError if a size differs; KeyError for a name that is not there
         """
+        instance(f"{type(self).__name__}.update", Mapping, "a dict of values by name", tensors=tensors)
         places = {e.name: e for e in entries(self) if isinstance(e.value, Tensor)}
         new: dict[str, Tensor] = {}
         for name, value in tensors.items():
@@ -250,6 +252,8 @@ class Module(Stateful):
         return self
 
     def _chosen(self, who: str, names: tuple[str, ...]) -> list[Entry]:
+        for name in names:
+            instance(f"{type(self).__name__}.{who}", str, "a name, as in model.parameters()", name=name)
         found = [e for e in entries(self) if isinstance(e.value, Tensor)]
         chosen = [e for e in found if not names or any(e.name == n or e.name.startswith(n + ".") for n in names)]
         for n in names:

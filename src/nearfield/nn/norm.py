@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from ..argument import real, whole
 from ..functional.norm import batch_norm, group_norm, layer_norm, rms_norm
 from ..functional.statistics import mean
 from ..shape import check
@@ -27,6 +28,8 @@ class LayerNorm(Module):
     """
 
     def __init__(self, d: int, *, eps: float = 1e-5, bias: bool = True) -> None:
+        whole("LayerNorm", d=d)
+        real("LayerNorm", 0, eps=eps)
         self.weight, self.bias, self.eps = _ones(d), _zeros(d) if bias else None, eps
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -42,6 +45,8 @@ class RMSNorm(Module):
     """
 
     def __init__(self, d: int, *, eps: float = 1e-6) -> None:
+        whole("RMSNorm", d=d)
+        real("RMSNorm", 0, eps=eps)
         self.weight, self.eps = _ones(d), eps
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -58,6 +63,8 @@ class GroupNorm(Module):
     """
 
     def __init__(self, groups: int, c: int, *, eps: float = 1e-5) -> None:
+        whole("GroupNorm", groups=groups, c=c)
+        real("GroupNorm", 0, eps=eps)
         if c % groups:
             raise ValueError(f"GroupNorm: {groups} groups do not divide {c} channels; accepted are divisors.")
         self.weight, self.bias, self.groups, self.eps = _ones(c), _zeros(c), groups, eps
@@ -84,6 +91,9 @@ class BatchNorm(Module):
     buffers: ClassVar[tuple[str, ...]] = ("running_mean", "running_variance")
 
     def __init__(self, c: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        whole("BatchNorm", c=c)
+        real("BatchNorm", 0, eps=eps)
+        real("BatchNorm", 0, 1, momentum=momentum)
         self.weight, self.bias = _ones(c), _zeros(c)
         self.running_mean, self.running_variance = _zeros(c), _ones(c)
         self.momentum, self.eps = momentum, eps

@@ -2,6 +2,7 @@
 
 from math import prod
 
+from ..argument import wholes
 from ..functional.conv import Padding, Sizes, avg_pool, global_avg_pool, global_max_pool, max_pool
 from ..tensor import Tensor, call
 from .module import Module
@@ -9,10 +10,17 @@ from .module import Module
 __all__ = ["AvgPool", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "MaxPool"]
 
 
+def _check(who: str, size: Sizes, stride: Sizes | None) -> None:
+    wholes(who, 0, size=size)
+    if stride is not None:
+        wholes(who, 0, stride=stride)
+
+
 class MaxPool(Module):
     """The largest element of each window; `stride` is `size` unless given."""
 
     def __init__(self, size: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "valid") -> None:
+        _check("MaxPool", size, stride)
         self.size, self.stride, self.padding = size, stride, padding
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -24,6 +32,7 @@ class AvgPool(Module):
     """The average of each window; `stride` is `size` unless given."""
 
     def __init__(self, size: Sizes = 2, *, stride: Sizes | None = None, padding: Padding = "valid") -> None:
+        _check("AvgPool", size, stride)
         self.size, self.stride, self.padding = size, stride, padding
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Recurrent layers, unrolled over the time."""
 
+from ..argument import whole
 from ..ops.mathematics import sigmoid, tanh
 from ..random import Generator
 from ..shape import check
@@ -44,6 +45,7 @@ class GRU(Module):
     """
 
     def __init__(self, d: int, h: int, *, generator: Generator | None = None) -> None:
+        whole("GRU", d=d, h=h)
         self.weight_x = uniform((d, 3 * h), h**-0.5, generator=generator)
         self.weight_h = uniform((h, 3 * h), h**-0.5, generator=generator)
         self.bias_x, self.bias_h = (call("full", (3 * h,), 0.0) for _ in range(2))
@@ -80,6 +82,7 @@ class LSTM(Module):
     """
 
     def __init__(self, d: int, h: int, *, generator: Generator | None = None) -> None:
+        whole("LSTM", d=d, h=h)
         self.weight_x = uniform((d, 4 * h), h**-0.5, generator=generator)
         self.weight_h = uniform((h, 4 * h), h**-0.5, generator=generator)
         zeros, ones = (call("full", (h,), value) for value in (0.0, 1.0))

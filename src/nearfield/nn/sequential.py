@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..argument import callables
 from .module import Module
 
 __all__ = ["Residual", "Sequential"]
@@ -48,6 +49,8 @@ class Residual(Module):
     """
 
     def __init__(self, *layers: Layer, shortcut: Layer | None = None) -> None:
+        if shortcut is not None:
+            callables("Residual", "a module or a function, such as nn.Linear", shortcut=shortcut)
         self.body, self.shortcut = Sequential(*layers), shortcut
 
     def __call__(self, x: Any) -> Any:

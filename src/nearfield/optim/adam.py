@@ -2,6 +2,7 @@
 
 from math import log
 
+from ..argument import real
 from ..ops.arithmetic import sqrt
 from ..ops.mathematics import expm1
 from ..tensor import Tensor, call
@@ -33,6 +34,8 @@ class Adam(Optimizer):
     def __init__(
         self, learning_rate: Rate = 1e-3, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
     ) -> None:
+        real("Adam", 0, 1, below=True, beta1=beta1, beta2=beta2)
+        real("Adam", 0, eps=eps)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
         super().__init__(learning_rate)
 
@@ -59,6 +62,8 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
+        real("AdamW", 0, 1, below=True, beta1=beta1, beta2=beta2)
+        real("AdamW", 0, eps=eps, weight_decay=weight_decay)
         self.beta1, self.beta2, self.eps, self.weight_decay = beta1, beta2, eps, weight_decay
         super().__init__(learning_rate)
 

@@ -1,5 +1,6 @@
 """Lion: steps of exactly the same length in every direction, with one slot."""
 
+from ..argument import real
 from ..ops.arithmetic import sign
 from ..tensor import Tensor
 from .optimizer import Optimizer, Rate
@@ -18,6 +19,8 @@ class Lion(Optimizer):
     def __init__(
         self, learning_rate: Rate = 1e-4, *, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0
     ) -> None:
+        real("Lion", 0, 1, below=True, beta1=beta1, beta2=beta2)
+        real("Lion", 0, weight_decay=weight_decay)
         self.beta1, self.beta2, self.weight_decay = beta1, beta2, weight_decay
         super().__init__(learning_rate)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
 
+from ..argument import instance, real
 from ..dtype import DTYPES
 from ..errors import FormatError, ShapeError
 from ..nn.module import Module
@@ -47,11 +48,14 @@ class Optimizer(Stateful):
         if callable(rate) and not isinstance(rate, Tensor):
             self.schedule = rate
         else:
+            if not isinstance(rate, Tensor):
+                real(type(self).__name__, 0, learning_rate=rate)
             self.schedule = None
             self._rate = call("astype", rate, "float32") if isinstance(rate, Tensor) else _value(float(rate), "float32")
 
     def init(self, model: Module) -> "Optimizer":
         """Begin anew: step 0, and slots of zeros for the model's trainable parameters."""
+        instance(f"{type(self).__name__}.init", Module, "a Module, whose parameters it will change", model=model)
         self.step, self.slots = _value(0, "int32"), {}
         for name, parameter in model.parameters().items():
             self._prepare(name, parameter)
@@ -68,6 +72,9 @@ class Optimizer(Stateful):
         grads   by name, as nn.value_and_grad returns them; parameters without one stay
         errors  KeyError for a gradient of no parameter; ShapeError if its shape is not the parameter's
         """
+        who = f"{type(self).__name__}.update"
+        instance(who, Module, "a Module", model=model)
+        instance(who, Mapping, "a dict of gradients by name, as nn.value_and_grad returns it", grads=grads)
         parameters = model.parameters()
         rate, self.step = self.learning_rate, self.step + 1
         new: dict[str, Tensor] = {}
@@ -75,13 +82,11 @@ class Optimizer(Stateful):
             p = parameters.get(name)
             if p is None:
                 raise KeyError(
-                    f"{type(self).__name__}.update: no trainable parameter is called {name!r}; accepted are those of "
-                    "model.parameters()."
+                    f"{who}: no trainable parameter is called {name!r}; accepted are those of model.parameters()."
                 )
             if g.shape != p.shape:
                 raise ShapeError(
-                    f"{type(self).__name__}.update: the gradient of {name!r} has shape {g.shape}; accepted is the "
-                    f"parameter's, {p.shape}."
+                    f"{who}: the gradient of {name!r} has shape {g.shape}; accepted is the parameter's, {p.shape}."
                 )
             new[name] = self._changed(name, p, g, rate)
         model.set_state_tensors(new)

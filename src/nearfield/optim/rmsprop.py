@@ -1,5 +1,6 @@
 """RMSprop: gradients divided by their usual size."""
 
+from ..argument import real
 from ..ops.arithmetic import sqrt
 from ..tensor import Tensor
 from .optimizer import Optimizer, Rate
@@ -16,6 +17,8 @@ class RMSprop(Optimizer):
     slot_names = ("square",)
 
     def __init__(self, learning_rate: Rate = 1e-3, *, decay: float = 0.9, eps: float = 1e-8) -> None:
+        real("RMSprop", 0, 1, below=True, decay=decay)
+        real("RMSprop", 0, eps=eps)
         self.decay, self.eps = decay, eps
         super().__init__(learning_rate)
 

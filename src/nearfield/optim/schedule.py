@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import log, pi
 from typing import Any
 
+from ..argument import real, whole
 from ..ops.arithmetic import floor, maximum, minimum, where
 from ..ops.mathematics import cos, exp
 from ..tensor import Tensor, call
@@ -26,18 +27,30 @@ class Schedule:
         return self.text
 
 
+def _decay(who: str, start: float, factor: float, every: int) -> None:
+    real(who, 0, start=start)
+    whole(who, every=every)
+    real(who, factor=factor)
+    if factor <= 0:
+        raise ValueError(f"{who}: factor is {factor}; accepted are numbers above 0.")
+
+
 def constant(rate: float) -> Schedule:
     """The same rate always."""
+    real("constant", 0, rate=rate)
     return Schedule(f"constant({rate:g})", lambda t: call("full", t.shape, rate, dtype="float32"))
 
 
 def linear(start: float, end: float, steps: int) -> Schedule:
     """From start to end on a straight line, then end."""
+    real("linear", 0, start=start, end=end)
+    whole("linear", steps=steps)
     return Schedule(f"linear({start:g}, {end:g}, {steps})", lambda t: minimum(t / steps, 1) * (end - start) + start)
 
 
 def step_decay(start: float, factor: float, every: int) -> Schedule:
     """start · factor^⌊step / every⌋"""
+    _decay("step_decay", start, factor, every)
     return Schedule(
         f"step_decay({start:g}, {factor:g}, {every})", lambda t: exp(floor(t / every) * log(factor)) * start
     )
@@ -45,6 +58,7 @@ def step_decay(start: float, factor: float, every: int) -> Schedule:
 
 def exponential(start: float, factor: float, every: int = 1) -> Schedule:
     """start · factor^(step / every)"""
+    _decay("exponential", start, factor, every)
     return Schedule(f"exponential({start:g}, {factor:g}, {every})", lambda t: exp(t * (log(factor) / every)) * start)
 
 
@@ -53,6 +67,8 @@ def cosine(start: float, steps: int, *, end: float = 0.0) -> Schedule:
 
     source  Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts
     """
+    real("cosine", 0, start=start, end=end)
+    whole("cosine", steps=steps)
     return Schedule(
         f"cosine({start:g}, {steps}, end={end:g})",
         lambda t: (cos(minimum(t / steps, 1) * pi) + 1) * ((start - end) / 2) + end,
@@ -82,7 +98,8 @@ def warm_up(steps: int, then: Schedule | float) -> Schedule:
 
     source  Goyal et al. 2017, arXiv:1706.02677, section 2.2
     """
-    after = then if isinstance(then, Schedule) else constant(float(then))
+    whole("warm_up", steps=steps)
+    after = then if isinstance(then, Schedule) else constant(then)
     return Schedule(
         f"warm_up({steps}, {after!r})",
         lambda t: where(t < steps, after(call("full", t.shape, 0.0)) * (t / steps), after(maximum(t - steps, 0))),

@@ -1,5 +1,6 @@
 """SGD: follow the gradient, with momentum."""
 
+from ..argument import real
 from ..tensor import Tensor
 from .optimizer import Optimizer, Rate
 
@@ -15,6 +16,8 @@ class SGD(Optimizer):
     def __init__(
         self, learning_rate: Rate, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
+        real("SGD", 0, 1, below=True, momentum=momentum)
+        real("SGD", 0, weight_decay=weight_decay)
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov=True with momentum=0; accepted is a momentum above 0, such as 0.9.")
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay

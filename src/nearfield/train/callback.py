@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..argument import callables, instance, real, whole
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class _Watch:
     """The best of a number so far: smaller is better, except for accuracies and the like."""
 
     def __init__(self, who: str, monitor: str, mode: str, min_delta: float) -> None:
+        instance(who, str, "a name in the history, such as 'val_loss'", monitor=monitor)
+        real(who, 0, min_delta=min_delta)
         if mode not in ("min", "max", "auto"):
             raise ValueError(f"{who}: mode is {mode!r}; accepted are 'min', 'max' and 'auto'.")
         grows = any(word in monitor for word in ("accuracy", "f1", "top_", "auc", "precision", "recall"))
@@ -99,6 +102,7 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
     ) -> None:
         watch = _Watch("EarlyStopping", monitor, mode, min_delta)
+        whole("EarlyStopping", patience=patience)
         self.watch, self.patience, self.restore_best = watch, patience, restore_best
         self.kept: dict[str, Tensor] = {}
 
@@ -146,6 +150,9 @@ class ReduceOnPlateau(Callback):
         mode: str = "auto",
         min_delta: float = 0.0,
     ) -> None:
+        whole("ReduceOnPlateau", patience=patience)
+        real("ReduceOnPlateau", 0, 1, below=True, factor=factor)
+        real("ReduceOnPlateau", 0, smallest=smallest)
         self.watch, self.factor, self.patience, self.smallest = (
             _Watch("ReduceOnPlateau", monitor, mode, min_delta),
             factor,
@@ -173,6 +180,7 @@ class LearningRate(Callback):
     """Set the learning rate at the start of each epoch: `rate(epoch)`, from 0. For rates per step see nf.optim."""
 
     def __init__(self, rate: Callable[[int], float]) -> None:
+        callables("LearningRate", "a function of the epoch, which counts from 0", rate=rate)
         self.rate = rate
 
     def on_epoch_begin(self, run: "Run") -> None:

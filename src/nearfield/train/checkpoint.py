@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import random
+from ..argument import instance, whole
 from ..errors import FormatError
 from ..formats.safetensors import decode, save_tensors
 from ..tensor import Tensor
@@ -39,6 +40,10 @@ class Checkpoint(Callback):
         monitor: str = "val_loss",
         mode: str = "auto",
     ) -> None:
+        instance("Checkpoint", (str, PathLike), "a path", path=path)
+        whole("Checkpoint", every=every)
+        if every_steps is not None:
+            whole("Checkpoint", every_steps=every_steps)
         self.path, self.every, self.every_steps = Path(path), every, every_steps
         self.watch = _Watch("Checkpoint", monitor, mode, 0.0) if best_only else None
 

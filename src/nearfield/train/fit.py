@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any
 
 from .. import random
+from ..argument import callables, instance, whole
 from ..data.dataset import Batch, Dataset, as_dataset
 from ..functional.statistics import mean
 from ..jit import jit as compile_step
@@ -91,6 +92,9 @@ def fit(
     compiled     False runs the model's Python in every step, for models that look at values
     errors       GradError if no parameter is trainable; FormatError if `resume` is damaged or of another run
     """
+    _check_arguments(model, optimizer, loss, callbacks)
+    whole("fit", 0, epochs=epochs)
+    whole("fit", batch_size=batch_size)
     source, held_out = _sources(data, validation, seed)
     run = Run(model, optimizer, epochs, callbacks, seed, batch_size)
     measures = tuple(metric_of(m) for m in metrics)
@@ -117,6 +121,15 @@ def fit(
     return run.history
 
 
+def _check_arguments(model: Any, optimizer: Any, loss: Any, callbacks: Any) -> None:
+    instance("fit", Module, "a Module", model=model)
+    instance("fit", Optimizer, "an optimiser, such as nf.optim.Adam(1e-3)", optimizer=optimizer)
+    callables("fit", "a function (prediction, target) -> numbers, such as nf.nn.losses.mse", loss=loss)
+    instance("fit", Iterable, "a list of callbacks", callbacks=callbacks)
+    for callback in callbacks:
+        instance("fit", Callback, "a Callback, such as nf.train.EarlyStopping()", callback=callback)
+
+
 def _sources(data: Any, validation: Any, seed: int) -> tuple[Any, Any]:
     source: Any = as_dataset(data)
     if isinstance(validation, float):
@@ -131,6 +144,7 @@ def _sources(data: Any, validation: Any, seed: int) -> tuple[Any, Any]:
                 "fit: data is an iterator, which is used up after one epoch; accepted are arrays, a Dataset, or an "
                 "iterable such as a list or a class with __iter__."
             )
+        instance("fit", Iterable, "arrays, as (inputs, targets), a Dataset, or an iterable of batches", data=data)
         source = data
     return source, validation if validation is None else as_dataset(validation) or validation
 
@@ -280,7 +294,9 @@ def evaluate(
     model: Module, data: Any, *, loss: Loss | None = None, metrics: Sequence[Any] = (), batch_size: int = 256
 ) -> dict[str, float]:
     """Loss and metrics of the model on data, in use mode: {"loss": …, "accuracy": …}."""
+    instance("evaluate", Module, "a Module", model=model)
     source = as_dataset(data) or data
+    instance("evaluate", (Dataset, Iterable), "arrays, as (inputs, targets), a Dataset, or batches", data=data)
     measures = tuple(metric_of(m) for m in metrics)
     nothing: Loss = lambda prediction, target: mean(prediction) * 0  # noqa: E731
     found = _Check(
@@ -291,6 +307,7 @@ def evaluate(
 
 def predict(model: Module, inputs: Any, *, batch_size: int = 256) -> Tensor:
     """What the model returns for all inputs, computed batch by batch, in use mode."""
+    instance("predict", Module, "a Module", model=model)
     arrays = inputs if isinstance(inputs, tuple) else (inputs,)
     modes = {part: part.training for part in model.modules().values()}
     model.eval()
