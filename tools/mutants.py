@@ -1,13 +1,19 @@
 # ruff: noqa: E501 - the rows of the table are what they are
 """Plant mistakes in a copy of the tree, one at a time, and see whether the tests notice.
 
-    python tools/mutants.py             all; exit status 1 if fewer than 19 of 20 are caught
-    python tools/mutants.py wgsl plan   those whose name contains one of the words
+    python tools/mutants.py                       all; exit status 1 if fewer than 19 of 20 are caught
+    python tools/mutants.py wgsl plan             those whose name contains one of the words
+    python tools/mutants.py --slice 2/6           the second sixth
+    python tools/mutants.py --record seen.jsonl   also appends a line of JSON for each; with --slice, all in parts
+    python tools/mutants.py --sum seen.jsonl      runs nothing: sums up what was recorded; those never run are missed
+    python tools/mutants.py --stale               runs nothing: says which records are out of date
 
 Each record names a file, the text to change (which must stand there exactly once, else the record is out of date), the text
 to put there, and the tests that should fail. Tests run with -x in the copy; they must pass there before anything is planted.
 """
 
+import argparse
+import json
 import shlex
 import shutil
 import subprocess
@@ -151,13 +157,31 @@ def copy_tree(folder: Path) -> None:
             shutil.copy(source, folder / name)
 
 
-def main(words: list[str]) -> int:
+def main() -> int:
     """Plant each chosen mistake, test, take it out again; print a table."""
-    chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
+    parser = argparse.ArgumentParser(description="Mistakes that the tests should catch")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--slice", default="1/1", metavar="N/OF")
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    parser.add_argument("--sum", type=Path, metavar="FILE")
+    parser.add_argument("--stale", action="store_true")
+    asked = parser.parse_args()
+    if asked.sum:
+        rows = [json.loads(line) for line in asked.sum.read_text().splitlines()]
+        return judged(MUTANTS, {row["name"] for row in rows if row["caught"]})
+    part, parts = map(int, asked.slice.split("/"))
+    chosen = [m for m in MUTANTS if not asked.words or any(word in m.name for word in asked.words)]
+    chosen = chosen[len(chosen) * (part - 1) // parts : len(chosen) * part // parts]
     package = ROOT / "src" / "nearfield"
     stale = [text for m in chosen if (text := out_of_date(m, (package / m.file).read_text()))]
-    if stale:
+    if stale or asked.stale:
         sys.exit("\n".join(stale))
+    return judged(chosen, planted(chosen, asked.record))
+
+
+def planted(chosen: list[Mutant], record: Path | None) -> set[str]:
+    """The names of those that were caught."""
+    found = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_tree(folder)
@@ -165,7 +189,19 @@ def main(words: list[str]) -> int:
             passed, failed = run_tests(folder, tests)
             if not passed:
                 sys.exit(f"mutants: {tests}: {failed} fails before anything is planted.")
-        missed = [m.name for m in chosen if not caught(folder, m)]
+        for m in chosen:
+            is_caught = caught(folder, m)
+            if is_caught:
+                found.add(m.name)
+            if record:
+                with record.open("a") as file:
+                    file.write(json.dumps({"name": m.name, "caught": is_caught}) + "\n")
+    return found
+
+
+def judged(chosen: list[Mutant], found: set[str]) -> int:
+    """Say how many were caught, and which were not; the exit status."""
+    missed = [m.name for m in chosen if m.name not in found]
     share = 1 - len(missed) / max(len(chosen), 1)
     print(f"\n{len(chosen) - len(missed)} of {len(chosen)} caught ({share:.0%}); at least {WANTED:.0%} are wanted")
     if missed:
@@ -189,4 +225,4 @@ def caught(folder: Path, mutant: Mutant) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
