@@ -46,6 +46,7 @@ GRADS = "tests/test_grads.py -k "
 COMPILER = "tests/test_compiler.py"
 PROGRAM = "tests/test_program.py"
 KERNELS = "tests/test_kernels.py -k "
+JIT = "tests/test_jit.py tests/test_jit_state.py"
 
 MUTANTS = [
     # What operations mean.
@@ -81,7 +82,7 @@ MUTANTS = [
     Mutant("bounds of an index", "index.py", "if d.high < 0:\n        return k.const(True", "if d.high <= 0:\n        return k.const(True", "tests/test_index.py"),
     Mutant("long reductions", "compiler/simplify.py", "a if a < axis else a + 1 for a in axes", "a if a <= axis else a + 1 for a in axes",
            KERNELS + "long"),
-    Mutant("fusion of epilogues", "compiler/fuse.py", "return not self.anchor(i)", "return True", COMPILER),
+    Mutant("fusion of epilogues", "compiler/fuse.py", "return not (self.anchor(i) or self.passes(i))", "return True", COMPILER),
     Mutant("fusion that changes uses", "compiler/fuse.py", "if len(self.users[i]) != 1 or i in self.outputs:\n                return False",
            "if i in self.outputs:\n                return False", COMPILER),
     Mutant("order of groups", "compiler/fuse.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", KERNELS + "waits"),
@@ -94,11 +95,11 @@ MUTANTS = [
     Mutant("arms of select in WGSL", "compiler/wgsl.py", '"select({2}, {1}, {0})"', '"select({1}, {2}, {0})"', "tests/test_k.py"),
     Mutant("halves in WGSL", "compiler/wgsl.py", "r + 0x0fffu", "r + 0x1000u", KERNELS + "halves"),
     Mutant("identity of min and max in WGSL", "compiler/wgsl.py", "return self.literal(identity(kind, type))", 'return self.literal(identity("sum" if kind in ("min", "max") else kind, type))', OPS + '"min or max"'),
-    Mutant("guard of a kernel", "compiler/wgsl_frame.py", 'f"  if (p >= {total}) {{ return; }}",', '"",', KERNELS + "order"),
-    Mutant("grid in two directions", "compiler/wgsl_frame.py", "i32(id.y * groups.x * {GROUP}u + id.x)", "i32(id.x)", KERNELS + "workgroups"),
-    Mutant("barrier of a row", "compiler/wgsl_frame.py", '"  workgroupBarrier();",\n            f"  if (lid < step)', 'f"  if (lid < step)', COMPILER),
-    Mutant("barrier of a tile", "compiler/wgsl_tile.py", '"  workgroupBarrier();",\n            f"  for (var s', 'f"  for (var s', KERNELS + "tile"),
-    Mutant("edge of a tile", "compiler/wgsl_tile.py", "if (place >= {size} || step >= {c.sizes[3]})", "if (place >= {size})", KERNELS + "tile"),
+    Mutant("guard of a kernel", "compiler/wgsl_points.py", 'f"  if (p >= {threads}) {{ return; }}",', '"",', KERNELS + "order"),
+    Mutant("grid in two directions", "compiler/wgsl_points.py", "i32(id.y * groups.x * {group}u + id.x)", "i32(id.x)", KERNELS + "workgroups"),
+    Mutant("barrier of a row", "compiler/wgsl_rows.py", '"workgroupBarrier();", f"var {total} = {values[0]};"', 'f"var {total} = {values[0]};"', COMPILER),
+    Mutant("barrier of a tile", "compiler/wgsl_tile.py", '["workgroupBarrier();", *put, "workgroupBarrier();"]', '["workgroupBarrier();", *put]', KERNELS + '"tile or tiling"'),
+    Mutant("edge of a tile", "compiler/wgsl_tile.py", 'inside = k.less(first if whole else step, k.const(length, "index"))', 'inside = k.const(True, "bool")', KERNELS + '"tile or tiling"'),
     Mutant("nearest in WebAssembly", "compiler/wasm_bytes.py", "ceil floor trunc nearest sqrt", "ceil floor nearest trunc sqrt", "tests/test_k.py tests/test_wasm.py"),
     # Programs, devices, state.
     Mutant("length of a file", "program/codec.py", "if start + data != len(rest):", "if start + data > len(rest):", PROGRAM),
@@ -109,10 +110,10 @@ MUTANTS = [
     Mutant("blocks of a cycle", "device/wgpu_pool.py", "self._made[self._count] = buffer", "self._made[self._count] = None", "tests/test_memory.py -m 'not slow'"),
     Mutant("memory that two share", "runtime.py", " and sys.getrefcount(node.value) <= 2:", ":", "tests/test_memory.py -k views"),
     Mutant("one bad expression", "runtime.py", "if len(wanted) == 1:\n            raise", "raise", "tests/test_memory.py -m 'not slow'"),
-    Mutant("dtype in jit's signature", "jit.py", "parts.append((x.node.shape, x.node.dtype.name))", "parts.append(x.node.shape)", "tests/test_jit.py"),
-    Mutant("state whose memory two share", "jit.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (9, 3, 4), strict=True)", "tests/test_jit.py"),
-    Mutant("state that somebody holds", "jit.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 9, 4), strict=True)", "tests/test_jit.py"),
-    Mutant("state that is pending", "jit.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 3, 9), strict=True)", "tests/test_jit.py"),
+    Mutant("dtype in jit's signature", "jit.py", "parts.append((node.shape, node.dtype))", "parts.append(node.shape)", "tests/test_jit.py"),
+    Mutant("state whose memory two share", "replay.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (9, 3, 4), strict=True)", JIT),
+    Mutant("state that somebody holds", "replay.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 9, 4), strict=True)", JIT),
+    Mutant("state that is pending", "replay.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 3, 9), strict=True)", JIT),
     Mutant("pull back after its value", "grad.py", "return [_Step(n, n.op, n.args) for n in nodes if n", "return [_Step(n, n.op, ()) for n in nodes if n",
            "tests/test_memory.py -k pull"),
     Mutant("state after a trace", "jit.py", "finally:\n            for owner, tensors in zip(owners, before, strict=True):\n                owner.set_state_tensors(tensors)",
