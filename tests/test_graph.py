@@ -65,7 +65,7 @@ def test_what_tracing_makes_is_right() -> None:
 
 def changed(at: int, **parts: object) -> Callable[[Graph], Graph]:
     return lambda graph: replace(
-        graph, lines=tuple(replace(line, **parts) if i == at else line for i, line in enumerate(graph.lines))
+        graph, lines=tuple(line._replace(**parts) if i == at else line for i, line in enumerate(graph.lines))
     )
 
 
