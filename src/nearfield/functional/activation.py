@@ -136,30 +136,35 @@ def glu(x: Tensor, *, axis: int = -1) -> Tensor:
     return a * sigmoid(b)
 
 
-def _shifted(x: Tensor, axis: Any) -> tuple[Tensor, Tensor]:
-    """x minus its maximum (0 where that is infinite), which no exp of makes too large; and that maximum."""
-    top = apply("stop_gradient", largest(x, axis=axis, keepdims=True))
-    top = where(abs(top) < float("inf"), top, 0)
-    return x - top, top
+def _top(x: Tensor, axis: Any) -> Tensor:
+    """The maximum, as a constant."""
+    return apply("stop_gradient", largest(x, axis=axis, keepdims=True))
+
+
+def _shifted(x: Tensor, axis: Any) -> Tensor:
+    """x minus its maximum (0 where that is -∞), which no exp of makes too large; NaN if that is ∞."""
+    top = _top(x, axis)
+    return x - where(top == -float("inf"), 0, top)
 
 
 def softmax(x: Tensor, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """e^x over its sum along an axis: positive, with sum 1."""
     axis = axes_of("softmax", axis, x.ndim)
-    e = exp(_shifted(x, axis)[0])
+    e = exp(_shifted(x, axis))
     return e * reciprocal(total(e, axis=axis, keepdims=True))
 
 
 def log_softmax(x: Tensor, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """log(softmax(x)), exact also where softmax is 0."""
     axis = axes_of("log_softmax", axis, x.ndim)
-    shifted = _shifted(x, axis)[0]
+    shifted = _shifted(x, axis)
     return shifted - log(total(exp(shifted), axis=axis, keepdims=True))
 
 
 def logsumexp(x: Tensor, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """log of the sum of e^x along axes (None: all)."""
     axis = axes_of("logsumexp", axis, x.ndim)
-    shifted, top = _shifted(x, axis)
-    y = log(total(exp(shifted), axis=axis, keepdims=True)) + top
+    top = _top(x, axis)
+    top = where(abs(top) < float("inf"), top, 0)
+    y = log(total(exp(x - top), axis=axis, keepdims=True)) + top
     return y if keepdims else total(y, axis=axis)

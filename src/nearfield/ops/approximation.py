@@ -18,7 +18,7 @@ from ..scalar import K
 
 __all__ = [
     "ERF_LARGE", "ERF_SMALL", "EXP", "LN2", "PI", "asin_parts", "atan_ratio", "circle", "clamp", "exp_below", "exp_of",
-    "exp_parts", "log1p_of", "log_edges", "log_rest", "number", "or_tiny", "pick", "poly", "power_of",
+    "exp_parts", "log1p_of", "log_edges", "log_rest", "never_positive", "number", "or_tiny", "pick", "poly", "power_of",
     "quarter_expm1", "scale", "sign_bit", "signed", "split", "top", "with_sign",
 ]  # fmt: skip
 
@@ -150,7 +150,22 @@ def exp_parts(x: K) -> tuple[K, K]:
     return n, r * r * poly(r, EXP) + r
 
 
+def never_positive(x: K) -> bool:
+    """Whether x is seen to be a - m, with m the largest of the a's, or 0 if that is -∞: not above 0, or NaN."""
+    if x.op != "sub":
+        return False
+    a, m = x.args
+    if m.op == "select" and m.args[0] is k.equal(m.args[2], -math.inf) and m.args[1] is number(0, x):
+        m = m.args[2]
+    if m.op != "reduce" or m.value[0] != "max" or len(m.value[1]) > 1:
+        return False
+    (r,) = m.value[1]
+    return any(k.substitute(m.args[0], {r: v}) is a for v in a.free if v.value[1] == r.value[1])
+
+
 def exp_of(x: K) -> K:
+    if never_positive(x):
+        return exp_below(x)
     n, e = exp_parts(clamp(x, (-104.0, -746.0), (89.0, 710.0)))
     return scale(e + 1.0, n)
 
