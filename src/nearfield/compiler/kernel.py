@@ -12,6 +12,7 @@ updating in place is safe).
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from ..dtype import DType
 from ..scalar import K, const_value, walk
@@ -81,24 +82,9 @@ def vary(x: K, v: K) -> int | None:
 
 
 def cost(kernel: Kernel) -> int:
-    """An estimate of the kernel's arithmetic, in operations."""
-    total = 0
-    grid = 1
-    for n in kernel.extents:
-        grid *= n
-    for store in kernel.stores:
-        total += grid * _work(store.value)
-    return total
-
-
-def _work(value: K) -> int:
-    total = 1
-    for node in walk([value]):
-        if node.op == "reduce":
-            inner = 1
-            for v in node.value[1]:
-                inner *= v.value[1]
-            total += inner * len(walk([node.args[0]]))
-        else:
-            total += 1
+    """An estimate of the kernel's arithmetic, in operations: each is done once for all values of what it depends on."""
+    total = len(kernel.stores) * prod(kernel.extents)
+    for node in walk([s.value for s in kernel.stores]):
+        inner = node.args[0] if node.op == "reduce" else node
+        total += prod(v.value[1] for v in inner.free)
     return total

@@ -7,17 +7,16 @@ from itertools import product
 from .. import scalar as k
 from ..scalar import K, walk
 from .kernel import Kernel, Store, cost
-from .wasm import VALUE, spell, spell_lanes
+from .wasm import VALUE
 from .wasm_bytes import OP, get, i32, put, tee
+from .wasm_fold import Fold, Member
 from .wasm_masks import inside, interior, masks_of
-from .wasm_schedule import FOLD, Schedule, extent, schedule, weigh
-from .wasm_values import REVERSED, Values
+from .wasm_schedule import Schedule, extent, schedule
+from .wasm_values import Values
 
 __all__ = ["Compiled", "compile_kernel"]
 
 WORTH = 16384  # operations that a piece of the range should hold
-SWAPPED = OP["i8x16.shuffle"] + bytes([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7])
-Member = tuple[K, dict[K, int]]  # a reduction and the shifts of one of its copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class Loops(Values):
 
     # Loops over the grid
 
-    def _loop(self, var: K | None, local: int, step: int, limit: int | bytes, body: Callable[[], None]) -> None:
+    def loop(self, var: K | None, local: int, step: int, limit: int | bytes, body: Callable[[], None]) -> None:
         """Run body while the variable, whose local is set, is below the limit (a number: it is so at first)."""
         self.enter(var, local, step)
         body()
@@ -94,7 +93,8 @@ class Loops(Values):
             code += OP["end"]
         self.emit(bytes(code))
 
-    def _counter(self, start: bytes) -> int:
+    def counter(self, start: bytes) -> int:
+        """A new local that holds a number from here on."""
         local = self.f.local("i32")
         self.emit(start + put(local))
         return local
@@ -105,21 +105,31 @@ class Loops(Values):
         leading = plan.axes[: plan.ranged]
         plain = len(leading) == 1 and leading[0] not in plan.tiles and leading[0] is not plan.blocks
 
+        places, stride = {leading[0]: part}, 1
+        for axis in reversed(leading) if len(leading) > 1 else ():
+            code = get(part)
+            code += i32(stride) + OP["i32.div_u"] if stride > 1 else b""
+            code += i32(plan.count(axis)) + OP["i32.rem_u"] if axis is not leading[0] else b""
+            places[axis] = self.counter(code)
+            stride *= plan.count(axis)
+
         def body() -> None:
             if plain:
                 self._nest(1)
                 return
-            places, stride = {}, 1
-            for axis in reversed(leading):
-                n = plan.count(axis)
-                code = get(part)
-                code += i32(stride) + OP["i32.div_u"] if stride > 1 else b""
-                code += i32(n) + OP["i32.rem_u"] if axis is not leading[0] else b""
-                places[axis] = self._counter(code) if len(leading) > 1 else part
-                stride *= n
             self._part(0, places)
+            if len(leading) > 1:
+                self.emit(self._next([(places[axis], plan.count(axis)) for axis in leading]))
 
-        self._loop(leading[0] if plain else None, part, 1, get(self.end), body)
+        self.loop(leading[0] if plain else None, part, 1, get(self.end), body)
+
+    def _next(self, places: Sequence[tuple[int, int]]) -> bytes:
+        """The next combination of some counters, each with its limit; the last one runs fastest."""
+        *slower, (local, limit) = places
+        code = get(local) + i32(1) + OP["i32.add"] + tee(local)
+        if not slower:
+            return code[: -len(tee(local))] + put(local)
+        return code + i32(limit) + OP["i32.eq"] + OP["if"] + i32(0) + put(local) + self._next(slower) + OP["end"]
 
     def _part(self, level: int, places: dict[K, int]) -> None:
         """The leading loops' bodies for one number of the range."""
@@ -134,9 +144,7 @@ class Loops(Values):
             self._part(level + 1, places)
             return
         full, rest = divmod(extent(axis), plan.tiles.get(axis, 1))
-        first = (
-            self._counter(get(place) + i32(plan.tiles.get(axis, 1)) + OP["i32.mul"]) if axis in plan.tiles else place
-        )
+        first = self.counter(get(place) + i32(plan.tiles.get(axis, 1)) + OP["i32.mul"]) if axis in plan.tiles else place
         whole = (
             self._branch(axis, first, plan.tiles.get(axis, 1), lambda: self._part(level + 1, places)) if full else b""
         )
@@ -150,22 +158,22 @@ class Loops(Values):
         self.emit(get(place) + i32(full) + OP["i32.lt_u"] + OP["if"] + whole + OP["else"] + partial + OP["end"])
 
     def _all_blocks(self, level: int) -> None:
-        local = self._counter(i32(0))
+        local = self.counter(i32(0))
 
         def body() -> None:
             self._block(local)
             self._nest(level + 1)
 
-        self._loop(None, local, 1, self.plan.count(self.plan.axes[level]), body)
+        self.loop(None, local, 1, self.plan.count(self.plan.axes[level]), body)
 
     def _block(self, place: int) -> None:
         """Where a block of the lane axis begins and ends."""
         plan = self.plan
         assert plan.lane is not None
-        self.low = self._counter(get(place) + i32(plan.block) + OP["i32.mul"])
+        self.low = self.counter(get(place) + i32(plan.block) + OP["i32.mul"])
         end = get(self.low) + i32(plan.block) + OP["i32.add"]
         last = i32(extent(plan.lane))
-        self.high = self._counter(end + last + end + last + OP["i32.lt_s"] + OP["select"])
+        self.high = self.counter(end + last + end + last + OP["i32.lt_s"] + OP["select"])
 
     def _branch(self, axis: K, local: int, copies: int, body: Callable[[], None]) -> bytes:
         """Code for one tile of an axis."""
@@ -184,7 +192,7 @@ class Loops(Values):
         axis = plan.axes[level]
         if axis is plan.lane:
             start = get(self.low) if plan.blocks is not None else i32(0)
-            self._along_lane(level, self._counter(start), self.high if plan.blocks is not None else None)
+            self._along_lane(level, self.counter(start), self.high if plan.blocks is not None else None)
             return
         if axis is plan.blocks:
             self._all_blocks(level)
@@ -208,11 +216,11 @@ class Loops(Values):
         """A part of an axis, some elements at a time, and what is left of it."""
         axis = self.plan.axes[level]
         full = low + (high - low) // step * step
-        local = self._counter(i32(low)) if low < high else 0
+        local = self.counter(i32(low)) if low < high else 0
         for copies, limit in ((step if full > low else 0, full), (high - full, high)):
             if copies:
                 self.copies[axis] = copies
-                self._loop(axis, local, copies, limit - copies + 1, lambda: self._nest(level + 1))
+                self.loop(axis, local, copies, limit - copies + 1, lambda: self._nest(level + 1))
         self.copies.pop(axis, None)
 
     def _along_lane(self, level: int, low: int, high: int | None) -> None:
@@ -221,18 +229,16 @@ class Loops(Values):
         lane = plan.lane
         assert lane is not None
         n, group = extent(lane), 4 * plan.tiles.get(lane, 1)
-        if plan.padded:
-            passes = [(4, 1)]
-        else:
-            passes = [(group, 1)] if n >= group else []
-            passes += [(4, 4)] if n % group >= 4 else []
-            passes += [(1, 1)] if n % 4 else []
-        for step, _ in passes:
+        rest = n % group if n >= group else n
+        passes = [group] if n >= group else []
+        passes += [4] if rest >= (1 if plan.padded else 4) else []
+        passes += [1] if n % 4 and not plan.padded else []
+        for step in passes:
             self.lane = lane if step > 1 else None
             self.copies[lane] = max(1, step // 4)
-            reach = 0 if plan.padded else step - 1
+            reach = 0 if plan.padded and step == 4 else step - 1
             limit = n - reach if high is None else get(high) + (i32(reach) + OP["i32.sub"] if reach else b"")
-            self._loop(lane, low, step, limit, lambda: self._nest(level + 1))
+            self.loop(lane, low, step, limit, lambda: self._nest(level + 1))
         self.lane = None
         del self.copies[lane]
 
@@ -344,152 +350,3 @@ class Loops(Values):
                     seen.add(key)
                     found.append((other, dict(self.shift)))
         return found
-
-
-class Fold:
-    """One loop nest that computes several reductions over the same variables."""
-
-    def __init__(self, loops: Loops, node: K, members: list[Member]) -> None:
-        self.loops = loops
-        self.members = members
-        self.variables: tuple[K, ...] = node.value[1]
-        self.inner, even = loops.plan.inner[self.variables]
-        self.lanes = even and loops.lane is None
-        self.vector = loops.lane is not None or self.lanes
-        self.kept = loops.plan.kept if self._keeps() else None
-        copies = min(self._copies(), extent(self.inner) // 4) if self.lanes else 1
-        self.chains = [[self._accumulator(n, self.vector) for _ in range(copies)] for n, _ in members]
-        self.bodies: dict[K, K] = {}
-        self.tails = [self._accumulator(n, False) for n, _ in members] if self.lanes and extent(self.inner) % 4 else []
-
-    def _keeps(self) -> bool:
-        kept = self.loops.plan.kept
-        return kept is not None and any(kept.value in walk([n.args[0]]) for n, _ in self.members)
-
-    def _copies(self) -> int:
-        """Accumulators of each reduction: enough to hide how long an addition takes, few where bodies are long."""
-        weight = max(1, weigh({n.args[0] for n, _ in self.members}, self.inner))
-        return max(1, min(-(-4 // len(self.members)), 16 // weight))
-
-    def _accumulator(self, node: K, vector: bool) -> int:
-        start = k.identity(node.value[0], node.type)
-        local = self.loops.f.local("v128" if vector else VALUE[node.type])
-        self.loops.emit(self.loops.value(start, "v" if vector else "s") + put(local))
-        return local
-
-    def write(self) -> None:
-        """The loops, and after them the results."""
-        loops = self.loops
-        home = len(loops.chain) - 1
-        self._around([v for v in self.variables if v is not self.inner])
-        for n, (node, shift) in enumerate(self.members):
-            loops.shift = shift
-            result = self.chains[n][0]
-            for other in self.chains[n][1:]:
-                self._join(node, result, get(other), self.vector)
-            if self.lanes:
-                result = self._across(node, result)
-                if self.tails:
-                    self._join(node, result, get(self.tails[n]), False)
-            loops.set(node, home, get(result))
-
-    def _around(self, outer: Sequence[K]) -> None:
-        if not outer:
-            self._innermost()
-            return
-        loops = self.loops
-        local = loops._counter(i32(0))
-        loops._loop(outer[0], local, 1, extent(outer[0]), lambda: self._around(outer[1:]))
-
-    def _innermost(self) -> None:
-        """The innermost loop; of one with masks first the beginning, then what is surely inside, then the end."""
-        bodies, n = list(dict.fromkeys(node.args[0] for node, _ in self.members)), extent(self.inner)
-        low, high = interior(self.inner, bodies) if masks_of(bodies) and not self.lanes else (0, n)
-        if (low, high) in ((0, 0), (0, n)):
-            self._guarded(bodies, bodies, 0, n)
-            return
-        self._guarded(bodies, bodies, 0, low)
-        self._guarded(bodies, inside(self.inner, bodies), low, high)
-        self._guarded(bodies, bodies, high, n)
-
-    def _guarded(self, bodies: list[K], texts: list[K], start: int, stop: int) -> None:
-        if start == stop:
-            return
-
-        def write(table: dict[K, K]) -> None:
-            self._folded({body: table[text] for body, text in zip(bodies, texts, strict=True)}, start, stop)
-
-        self.loops.count(texts)
-        self.loops.guarded(texts, [shift for _, shift in self.members], write)
-
-    def _folded(self, bodies: dict[K, K], start: int, stop: int) -> None:
-        """A part of the innermost loop; `bodies` says what stands for each reduction's body."""
-        n = stop - start
-        slow = any(len(x.args) == 2 for b in bodies.values() for x in walk([b]) if x.op == "load")
-        self.bodies = bodies
-        if not self.lanes:
-            unroll = n if n <= 4 and not slow else 1
-            local = self._passes(0, n // unroll, unroll, 1, self.chains, start)
-            self._passes(local, 1, n % unroll, 1, self.chains, stop - n % unroll)
-            return
-        copies = len(self.chains[0])
-        self.loops.lane = self.inner
-        local = self._passes(0, n // (4 * copies), copies, 4, self.chains)
-        done = n // (4 * copies) * 4 * copies
-        local = self._passes(local, (n - done) // 4, 1, 4, self.chains, done)
-        self.loops.lane = None
-        self._passes(local, 1, n % 4, 1, [[t] for t in self.tails], n - n % 4)
-
-    def _passes(self, local: int, times: int, copies: int, width: int, chains: list[list[int]], start: int = 0) -> int:
-        """`times` rounds of so many unrolled copies of `width` elements; `local` counts them (0: make one)."""
-        loops = self.loops
-        if not times or not copies:
-            return local
-        local = local or loops._counter(i32(start))
-        step = width * copies
-
-        def body() -> None:
-            for c in range(copies):
-                for n, (node, shift) in enumerate(self.members):
-                    loops.shift = {**shift, self.inner: c * width}
-                    self._add(node, chains[n][c % len(chains[n])])
-                if self.kept is not None:
-                    loops.store(self.kept.argument, self.kept.index, loops.value(self.kept.value))
-
-        loops._loop(self.inner, local, step, start + (times - 1) * step + 1, body)
-        return local
-
-    def _add(self, node: K, accumulator: int) -> None:
-        loops, body = self.loops, self.bodies[node.args[0]]
-        vector = loops.lane is not None
-        mode = "v" if vector else "s"
-        if (
-            vector
-            and loops.relaxed
-            and node.value[0] == "sum"
-            and body.op == "mul"
-            and body.type == "float32"
-            and loops._counts.get(body, 1) < 2
-        ):
-            a, b = (loops.value(x, "v") for x in body.args)
-            loops.emit(a + b + get(accumulator) + OP["f32x4.relaxed_madd"] + put(accumulator))
-            return
-        self._join(node, accumulator, loops.value(body, mode), vector)
-
-    def _join(self, node: K, accumulator: int, value: bytes, vector: bool) -> None:
-        args = [get(accumulator), value]
-        op, f = FOLD[node.value[0]], self.loops.f
-        kind = "int32" if node.type == "index" else node.type
-        code = spell_lanes(f, op, [kind, kind], kind, args) if vector else spell(f, op, kind, args)
-        self.loops.emit(code + put(accumulator))
-
-    def _across(self, node: K, vector: int) -> int:
-        """The four lanes folded into one."""
-        loops = self.loops
-        for order in (SWAPPED, REVERSED):
-            self._join(node, vector, get(vector) + get(vector) + order, True)
-        local = loops.f.local(VALUE[node.type])
-        take = OP["f32x4.extract_lane" if node.type == "float32" else "i32x4.extract_lane"] + b"\0"
-        truth = i32(1) + OP["i32.and"] if node.type == "bool" else b""
-        loops.emit(get(vector) + take + truth + put(local))
-        return local

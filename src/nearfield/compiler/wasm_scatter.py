@@ -114,7 +114,7 @@ class _Adding(Loops):
             self.emit(start + i32(0) + length + OP["memory.fill"])
 
         if scatter.before:
-            self._loop(scatter.before[0], self._counter(i32(0)), 1, extent(scatter.before[0]), fill)
+            self.loop(scatter.before[0], self.counter(i32(0)), 1, extent(scatter.before[0]), fill)
         else:
             fill()
 

@@ -13,8 +13,9 @@ from .kernel import Kernel, Store, vary
 __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified", "weigh"]
 
 FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}  # the instruction that a reduction repeats
-PIECES = 64  # a range has about this many parts, if it can
+PIECES = 32  # a range has about this many parts, if it can
 CACHE = 256 * 1024  # bytes of one operand that should stay near while the rows go by
+LIGHT, UNROLLED = 6, 4  # so few instructions an element are written for so many vectors at once
 CACHE_LINE = 16  # elements
 ACCUMULATORS = {True: 12, False: 10}  # that V8 keeps in registers, with relaxed SIMD or without
 WIDE = ("float64", "int64")
@@ -365,11 +366,23 @@ def _choose_rows(plan: Schedule) -> None:
     if lane is None:
         return
     row = _row_axis(plan, loads, lane) if plan.expanded else None
+    if row is None and _is_light(plan, loads):
+        plan.tiles[lane] = max(1, min(UNROLLED, extent(lane) // 4))
+        if len(plan.axes) > 1 and extent(lane) < 4 * UNROLLED:  # short rows: some together
+            plan.tiles[plan.axes[-2]] = min(UNROLLED, extent(plan.axes[-2]))
     for axis in plan.axes[:-1]:
         if any(vary(x.args[0], axis) == 1 and vary(x.args[0], lane) not in (0, 1) for x in loads):
             row = axis
     if row is not None:
         plan.tiles[row] = min(4 if plan.expanded else CACHE_LINE, extent(row))
+
+
+def _is_light(plan: Schedule, loads: list[K]) -> bool:
+    """Whether counting takes as long as the work on one vector of the lane."""
+    assert plan.lane is not None
+    values = [s.value for s in plan.stores]
+    near = all(_lane_step(x, plan.lane) in (0, 1) for x in loads)
+    return near and weigh(values, plan.lane) <= LIGHT and all(v.type in ("float32", "int32", "uint32") for v in values)
 
 
 def _choose_columns(plan: Schedule, loads: list[K]) -> None:
