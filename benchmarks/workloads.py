@@ -25,15 +25,10 @@ M = 1e6
 
 @dataclass(frozen=True)
 class Job:
-    """A function of Tensors, and examples of its inputs by name.
-
-    function  what is compiled; a training step changes the model and the optimiser in its closure
-    changed   names of inputs that the next call does not need: what they hold may be written over
-    """
+    """A function of Tensors and its inputs by name; a training step changes the model and optimiser in its closure."""
 
     function: Callable[..., Any]
     inputs: dict[str, Any]
-    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,9 +146,7 @@ def decode() -> Job:
         for n in range(model.LAYERS)
         for k, kind in enumerate(("keys", "values"))
     }
-    return Job(
-        model, {"token": np.array([1234], np.int32), "position": np.array([200], np.int32)} | cache, tuple(cache)
-    )
+    return Job(model, {"token": np.array([1234], np.int32), "position": np.array([200], np.int32)} | cache)
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
