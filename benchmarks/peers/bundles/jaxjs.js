@@ -1,0 +1,2 @@
+export * from "@jax-js/jax";
+export { ONNXModel } from "@jax-js/onnx";

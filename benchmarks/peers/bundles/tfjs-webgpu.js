@@ -1,0 +1,5 @@
+import "@tensorflow/tfjs-core/dist/register_all_gradients";
+import "@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops";
+import "@tensorflow/tfjs-backend-webgpu";
+export { loadGraphModel } from "@tensorflow/tfjs-converter";
+export * from "@tensorflow/tfjs-core";
