@@ -75,19 +75,18 @@ SUITES: dict[str, list[str]] = {
 
 
 class Stage:
-    """Chromium, the servers, and the peers that are open."""
+    """Chromium, the server, and the peers that are open."""
 
-    def __init__(self, browser: Browser, plain: Site, isolated: Site) -> None:
-        self.browser, self.plain, self.isolated = browser, plain, isolated
+    def __init__(self, browser: Browser, site: Site) -> None:
+        self.browser, self.site = browser, site
         self.open: dict[str, Handle] = {}
 
-    def start(self, name: str, first: str = "") -> Handle:
-        """A peer's page or process; threads need a page that is isolated."""
+    def start(self, name: str, query: str = "") -> Handle:
+        """A peer's page or process."""
         peer = ALL[name]
         if peer.native:
             return ProcessPeer(peer.library, peer.threads)
-        site = self.isolated if peer.threads > 1 or peer.library == "litert" else self.plain
-        return PagePeer(self.browser, site, peer.library, peer.backend, peer.threads, peer.cores, first)
+        return PagePeer(self.browser, self.site, peer.library, peer.backend, peer.threads, peer.cores, query)
 
     def get(self, name: str) -> Handle:
         """The peer, started if it is not."""
@@ -182,7 +181,7 @@ def cold(stage: Stage, names: list[str], workload: str, options: argparse.Namesp
 
 def _start_cold(stage: Stage, name: str, workload: str, runs: list[dict[str, Any]]) -> None:
     before = renderers()
-    peer = stage.start(name, workload)
+    peer = stage.start(name, f"first={workload}")
     assert isinstance(peer, PagePeer)
     run = peer.first()
     run["renderer_kib"] = max((size for process, size in renderers().items() if process not in before), default=0)
@@ -276,10 +275,9 @@ def main() -> None:
     with (
         sync_playwright() as playwright,
         chromium(playwright, gpu) as browser,
-        Site(isolated=False) as plain,
-        Site(isolated=True) as isolated,
+        Site() as site,
     ):
-        stage = Stage(browser, plain, isolated)
+        stage = Stage(browser, site)
         for workload in workloads:
             row = measure(stage, names, workload, options)
             save(out, options.kind, workload, row, machine(browser))

@@ -33,6 +33,7 @@ def folders() -> dict[str, Path]:
     return {
         "/web/": HERE / "web",
         "/nearfield/": Path(str(files("nearfield").joinpath("web"))),
+        "/runner/": HERE.parent / "web" / "src",
         "/exports/": FOLDER,
         "/peers/": PEERS / "node_modules",
         "/bundles/": PEERS / "bundles",
@@ -55,9 +56,8 @@ class _Handler(SimpleHTTPRequestHandler):
         return str(self.site.file(path) or HERE / "nothing")
 
     def end_headers(self) -> None:
-        if self.site.isolated:
-            self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-            self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         self.send_header("Cache-Control", "no-store")
         super().end_headers()
 
@@ -77,10 +77,10 @@ class _QuietServer(ThreadingHTTPServer):
 
 
 class Site:
-    """Folders on http://127.0.0.1; `isolated` across origins, so that pages may use threads."""
+    """Folders on http://127.0.0.1, isolated across origins: pages may use threads, and their clock has 5 µs, not 100."""
 
-    def __init__(self, isolated: bool, served: Mapping[str, Path] | None = None) -> None:
-        self.isolated, self.folders = isolated, dict(served or folders())
+    def __init__(self, served: Mapping[str, Path] | None = None) -> None:
+        self.folders = dict(served or folders())
         self.server = _QuietServer(("127.0.0.1", 0), functools.partial(_Handler, site=self))
 
     @property
@@ -121,11 +121,11 @@ class PagePeer:
     """A page in a context, and so a process, of its own.
 
     cores  what the page is told that the machine has: jax-js takes as many threads, tfjs half as many
-    first  a workload to run at once: a cold start
+    query  more for the page: "first=…", a workload to run at once: a cold start
     """
 
     def __init__(
-        self, browser: Browser, site: Site, library: str, backend: str, threads: int, cores: int, first: str = ""
+        self, browser: Browser, site: Site, library: str, backend: str, threads: int, cores: int, query: str = ""
     ) -> None:
         self.site, self.requests = site, list[str]()
         self.context = browser.new_context()
@@ -134,8 +134,7 @@ class PagePeer:
         self.page = self.context.new_page()
         self.page.set_default_timeout(TIMEOUT)
         self.page.on("response", lambda response: self.requests.append(response.url))
-        query = f"peer={library}&backend={backend}&threads={threads}" + (f"&first={first}" if first else "")
-        self.page.goto(f"{site.url}/web/peer.html?{query}")
+        self.page.goto(f"{site.url}/web/peer.html?peer={library}&backend={backend}&threads={threads}&{query}")
         self.page.wait_for_function("window.ready === true", timeout=TIMEOUT)
         failure = self.page.evaluate("window.failure ?? ''")
         if failure:
@@ -149,6 +148,10 @@ class PagePeer:
     def run(self, budget: float, least: int, most: int, left: bool) -> list[float]:
         """Milliseconds of single runs."""
         return self._call("run", budget, least, most, left)
+
+    def profile(self, times: int) -> list[tuple[str, float]]:
+        """(kernel, milliseconds) of each step; Nearfield on WebAssembly only."""
+        return [(name, ms) for name, ms in self._call("profile", times)]
 
     def release(self) -> None:
         """Give the workload's memory back."""

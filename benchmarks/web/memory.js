@@ -1,7 +1,10 @@
-// Every WebAssembly memory that the page makes or gets, so that its size can be told.
+// Every WebAssembly memory that the page makes or gets, so that its size can be told, and every instance.
 const memories = new Set();
+/** @type {WebAssembly.Instance[]} */
+export const instances = [];
 const { Memory, Instance } = WebAssembly;
 const note = (instance) => {
+  instances.push(instance);
   for (const value of Object.values(instance.exports)) if (value instanceof Memory) memories.add(value);
   return instance;
 };

@@ -1,7 +1,7 @@
 // Nearfield: models as nf.export writes them, and steps that change their state (exported.py), without Python.
-import { load, openDevice } from "/nearfield/nearfield.js";
+import { instances } from "./memory.js";
 import { bytesOf } from "./tensors.js";
-let options;
+let options, load, openDevice;
 
 /** Buffers with the values of the inputs; int32 and float32 as they are. */
 function upload(device, tensors, names) {
@@ -15,6 +15,27 @@ function upload(device, tensors, names) {
 }
 
 const read = async (device, handle, count) => new Float32Array((await device.read(handle, 4 * count)).slice().buffer);
+
+/**
+ * Each step of an entry by itself, on one thread: [kernel, fewest milliseconds].
+ * The buffers of the last call must be bound still. For the runner's source only: the file that is shipped has other names.
+ */
+function steps(device, session, entry, times) {
+  const { blocks, program } = device.sessions.get(session);
+  const names = program.kernels.map((kernel) => kernel.code);
+  const { exports } = instances.findLast((instance) => names.every((name) => name in instance.exports));
+  const { start, stop } = program.entries[entry];
+  return program.steps.slice(start, stop).map(({ kernel, buffers, size }) => {
+    const args = buffers.map((b) => blocks[b].at);
+    let least = Infinity;
+    for (let n = 0; n < times; n++) {
+      const began = performance.now();
+      exports[names[kernel]](...args, 0, size[0]);
+      least = Math.min(least, performance.now() - began);
+    }
+    return [program.kernels[kernel].name, least];
+  });
+}
 
 /** A model without state: the inputs stay where they are. */
 async function predictor(workload, tensors) {
@@ -37,6 +58,12 @@ async function predictor(workload, tensors) {
       free(made);
     },
     memory: () => engine.stats(),
+    profile(times) {
+      const made = run();
+      const rows = steps(engine, session, entry, times);
+      free(made);
+      return rows;
+    },
     dispose: () => model.close(),
   };
 }
@@ -69,6 +96,10 @@ async function stepper(workload, tensors) {
       device.free(result);
     },
     memory: () => device.stats(),
+    profile(times) {
+      device.free(run());
+      return steps(device, session, 0, times);
+    },
     dispose: () => device.close(),
   };
 }
@@ -76,6 +107,7 @@ async function stepper(workload, tensors) {
 export default {
   async init(chosen) {
     options = chosen;
+    ({ load, openDevice } = await import(options.source ? "/runner/main.js" : "/nearfield/nearfield.js"));
     return {};
   },
   prepare: (workload, tensors) => (workload.step ? stepper : predictor)(workload, tensors),

@@ -16,7 +16,12 @@ function summary(values) {
 }
 
 const query = new URLSearchParams(location.search);
-const options = { backend: query.get("backend"), threads: Number(query.get("threads")), first: query.get("first") };
+const options = {
+  backend: query.get("backend"),
+  threads: Number(query.get("threads")),
+  first: query.get("first"), // a workload to run at once: a cold start
+  source: query.has("source"), // Nearfield's runner as it is written, not as it is shipped
+};
 const times = {};
 async function timed(name, action) {
   const began = performance.now();
@@ -51,6 +56,7 @@ window.bench = {
     }
     return found;
   },
+  profile: async (times) => job.profile(times),
   async release() {
     await job?.dispose();
     job = null;
