@@ -77,7 +77,7 @@ class _QuietServer(ThreadingHTTPServer):
 
 
 class Site:
-    """Folders on http://127.0.0.1, isolated across origins: pages may use threads, and their clock has 5 µs, not 100."""
+    """Folders on http://127.0.0.1, isolated across origins: pages may use threads, their clock has 5 µs."""
 
     def __init__(self, served: Mapping[str, Path] | None = None) -> None:
         self.folders = dict(served or folders())
