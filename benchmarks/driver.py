@@ -2,6 +2,7 @@
 
     python -m benchmarks.driver bench [--suite wasm] [--peers a,b] [--workloads x,y] [--rounds 5]
     python -m benchmarks.driver cold  [--suite wasm] [--peers a,b] [--workloads mobilenet_v2] [--rounds 5]
+    python -m benchmarks.driver limits               what the machine can do in WebAssembly
 
 Results go into benchmarks/results/SUITE.json, beside those of other workloads and peers that are there; report.py makes
 docs/performance.md of them. Peers that are not installed (peers/setup.sh) are left out, and named.
@@ -208,6 +209,18 @@ def downloads(peer: PagePeer) -> dict[str, list[int]]:
     return found
 
 
+def limits(stage: Stage) -> dict[str, dict[str, float]]:
+    """Threads -> operations and bytes in a second that WebAssembly can do here (web/limits.js)."""
+    script = "async ([threads, name]) => (await import('/web/limits.js')).measured(threads, name, 1000)"
+    with stage.browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{stage.site.url}/web/tensors.js")
+        return {
+            str(threads): {name: page.evaluate(script, [threads, name]) for name in ("fma", "copy")}
+            for threads in (1, 2)
+        }
+
+
 def machine(browser: Browser) -> dict[str, Any]:
     """What the figures were measured on."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -220,13 +233,13 @@ def machine(browser: Browser) -> dict[str, Any]:
     }
 
 
-def save(path: Path, kind: str, workload: str, row: dict[str, Any], about: dict[str, Any]) -> None:
+def save(path: Path, kind: str, name: str, row: dict[str, Any], about: dict[str, Any]) -> None:
     """Put a row beside what the file has; peers that were not measured now stay."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     rows = known.setdefault(kind, {})
-    for entry in row.values():
+    for entry in row.values() if kind != "limits" else ():
         entry["date"] = time.strftime("%Y-%m-%d")
-    rows[workload] = rows.get(workload, {}) | row
+    rows[name] = rows.get(name, {}) | row
     known["machine"] = about
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -254,7 +267,7 @@ def _export(workloads: Iterable[str], again: bool) -> None:
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["bench", "cold"])
+    parser.add_argument("kind", choices=["bench", "cold", "limits"])
     parser.add_argument("--suite", default="wasm", choices=list(SUITES))
     parser.add_argument("--peers", help=f"of {', '.join(ALL)}")
     parser.add_argument("--workloads", help=f"of {', '.join(WORKLOADS)}")
@@ -267,7 +280,7 @@ def main() -> None:
     parser.add_argument("--keep-exports", action="store_true", help="use the Programs of the last time")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    names, workloads = _chosen(options)
+    names, workloads = ([], []) if options.kind == "limits" else _chosen(options)
     _export(workloads, not options.keep_exports)
     out = options.out or RESULTS / f"{options.suite}.json"
     measure = cold if options.kind == "cold" else bench
@@ -278,6 +291,11 @@ def main() -> None:
         Site() as site,
     ):
         stage = Stage(browser, site)
+        if options.kind == "limits":
+            for threads, limit in limits(stage).items():
+                save(out, "limits", threads, limit, machine(browser))
+                print(f"{threads}: {limit['fma'] / 1e9:.1f} GFLOP/s, {limit['copy'] / 1e9:.1f} GB/s")
+            return
         for workload in workloads:
             row = measure(stage, names, workload, options)
             save(out, options.kind, workload, row, machine(browser))

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import nearfield as nf
+from nearfield import nn
 from nearfield.compiler.build import Target, build
 from nearfield.deploy.export import BINDINGS
 from nearfield.formats.safetensors import save_tensors
-from nearfield.jit import Jit
+from nearfield.graph.graph import Graph
+from nearfield.jit import surroundings, tracing
 from nearfield.program.codec import encode
-from nearfield.tree import flatten_tree
+from nearfield.tensor import Node
+from nearfield.trace import trace
 
 from .workloads import WORKLOADS, Job
 
@@ -57,16 +60,16 @@ def _write_step(job: Job, folder: Path) -> tuple[dict[str, nf.Tensor], list[str]
                inputs    names of all inputs, in order: values are in tensors.safetensors
                next      for each output but the first, the number of the input that it is in the next call
     """
-    step = nf.jit(job.function)
     given = {name: nf.asarray(x) for name, x in job.inputs.items()}
-    recording, owners = _recorded(step, list(given.values()))
+    owners = surroundings(job.function)
     state = [(name, t) for n, owner in enumerate(owners) for name, t in _state(owner, n).items()]
-    names = [*given, *(name for name, _ in state), *(f"constant{n}" for n in range(len(recording.captured)))]
-    following = [len(given) + n for n in recording.changed]
+    graph, constants, changed = _recorded(job.function, list(given.values()), owners)
+    names = [*given, *(name for name, _ in state), *(f"constant{n}" for n in range(len(constants)))]
+    following = [len(given) + n for n in changed]
     folder.mkdir(parents=True)
     programs = {}
     for target, features in TARGETS.items():
-        built = build(recording.graph, Target(target, features, BINDINGS[target]), frozenset(following))
+        built = build(graph, Target(target, features, BINDINGS[target]), frozenset(following))
         if [kind for kind, _ in built.results] != ["output"] * len(built.results):
             raise ValueError(
                 "exported: an output of the step is one of its inputs; accepted are steps that change all."
@@ -75,23 +78,43 @@ def _write_step(job: Job, folder: Path) -> tuple[dict[str, nf.Tensor], list[str]
         (folder / programs[target]).write_bytes(encode(built.program))
     about = {"programs": programs, "inputs": names, "next": following}
     (folder / "step.json").write_text(json.dumps(about), encoding="utf-8")
-    constants = {f"constant{n}": nf.Tensor(node) for n, node in enumerate(recording.captured)}
-    return dict(state) | constants, [
-        n for owner in owners if isinstance(owner, nf.nn.Module) for n in owner.parameters()
-    ]
+    state += [(f"constant{n}", t) for n, t in enumerate(constants)]
+    return dict(state), [name for owner in owners if isinstance(owner, nn.Module) for name in owner.parameters()]
 
 
-def _recorded(step: Jit, inputs: list[nf.Tensor]) -> tuple[Any, list[Any]]:
-    """What jit records of a function, and whose state it is."""
-    leaves, structure = flatten_tree((tuple(inputs), {}))
-    owners = step._owners(leaves)
-    return step._record(leaves, structure, owners), owners
+def _recorded(function: Any, inputs: list[nf.Tensor], owners: list[Any]) -> tuple[Graph, list[nf.Tensor], list[int]]:
+    """The Graph of a call, whose inputs are the arguments, the owners' state, and constants; it gives the result and
+    the new state.
+
+    returns  the Graph, the constants, and the numbers of the state's Tensors that the call replaces
+    """
+    before = [owner.state_tensors() for owner in owners]
+    held = [{name: _placeholder(t) for name, t in tensors.items()} for tensors in before]
+    stand_ins = [_placeholder(t) for t in inputs]
+    try:
+        for owner, tensors in zip(owners, held, strict=True):
+            owner.set_state_tensors(tensors)
+        with tracing():
+            result = function(*stand_ins)
+        after = [t for owner in owners for t in owner.state_tensors().values()]
+    finally:
+        for owner, tensors in zip(owners, before, strict=True):
+            owner.set_state_tensors(tensors)
+    old = [t for tensors in held for t in tensors.values()]
+    changed = [n for n, (a, b) in enumerate(zip(old, after, strict=True)) if a.node is not b.node]
+    placeholders = [t.node for t in [*stand_ins, *old]]
+    graph, feeds = trace([result.node, *(after[n].node for n in changed)], placeholders)
+    return graph, [nf.Tensor(node) for node in feeds[len(placeholders) :]], changed
+
+
+def _placeholder(t: nf.Tensor) -> nf.Tensor:
+    return nf.Tensor(Node(None, (), {}, t.shape, t.dtype))
 
 
 def _state(owner: Any, n: int) -> Mapping[str, nf.Tensor]:
     """Names of an owner's state: a model's own, an optimiser's with a number before it."""
     tensors = owner.state_tensors()
-    return tensors if isinstance(owner, nf.nn.Module) else {f"{n}.{name}": t for name, t in tensors.items()}
+    return tensors if isinstance(owner, nn.Module) else {f"{n}.{name}": t for name, t in tensors.items()}
 
 
 def write_list(rows: Mapping[str, dict[str, Any]], folder: Path = FOLDER) -> None:
