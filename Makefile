@@ -6,7 +6,7 @@ SETUP := PYTHON="$(PYTHON)" tools/setup.sh
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel golden mutants web bench clean setup system
+.PHONY: help demo test check format wheel golden mutants web bench peers clean setup system
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -48,8 +48,18 @@ mutants: setup ## plant mistakes one at a time in a copy, and count those that t
 web: web/node_modules/stamp ## build the runner into src/nearfield/web
 	npm --prefix web run --silent build
 
-bench: .venv/stamp-dev ## measure, on this machine
-	$(BIN)/python benchmarks/run.py
+ifdef PEERS
+bench: .venv/stamp-dev system peers ## measure in Chromium (PEERS=1: install other libraries, and measure them too)
+else
+bench: .venv/stamp-dev system
+endif
+	$(BIN)/python -m benchmarks.driver limits
+	$(BIN)/python -m benchmarks.driver bench
+	$(BIN)/python -m benchmarks.driver cold
+	$(BIN)/python -m benchmarks.report
+
+peers: .venv/stamp-dev
+	@PYTHON="$(PYTHON)" benchmarks/peers/setup.sh
 
 clean: ## remove what was built and cached; leaves .venv and web/node_modules
 	rm -rf build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

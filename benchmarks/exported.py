@@ -26,7 +26,7 @@ from nearfield.trace import trace
 
 from .workloads import WORKLOADS, Job
 
-__all__ = ["FOLDER", "export_workload", "write_list"]
+__all__ = ["FOLDER", "export_workload", "write_list", "write_step"]
 
 FOLDER = Path(__file__).resolve().parent.parent / ".cache" / "benchmarks" / "exports"
 TARGETS = {"wasm": frozenset({"relaxed-simd"}), "webgpu": frozenset()}
@@ -43,7 +43,7 @@ def export_workload(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     about: dict[str, Any] = {"spec": workload.spec, "group": workload.group, "inputs": list(job.inputs)}
     if workload.group == "training":
         about |= {"step": True, "outputs": 1}
-        state, about["parameters"] = _write_step(job, target)
+        state, about["parameters"] = write_step(job, target)
         tensors |= state
     else:
         nf.export(job.function, target, inputs=job.inputs)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def export_workload(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     return about
 
 
-def _write_step(job: Job, folder: Path) -> tuple[dict[str, nf.Tensor], list[str]]:
+def write_step(job: Job, folder: Path) -> tuple[dict[str, nf.Tensor], list[str]]:
     """Programs of a step, and step.json; the state's first values are returned, and the names of the parameters.
 
     step.json  programs  target -> file

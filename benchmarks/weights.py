@@ -1,4 +1,4 @@
-"""Numbers that every peer makes alike: the same bits in NumPy and in JavaScript (web/numbers.js), from a seed or name.
+"""Numbers that are the same in every framework, bit for bit: made from a seed or a name.
 
 A counter goes through the finaliser of MurmurHash3, a permutation of 32 bits, and its result is a position in -1 … 1.
 """

@@ -41,10 +41,10 @@ def torch_job(name: str, threads: int) -> Run:
     """Eager PyTorch."""
     import torch
 
-    from .peers.torch_models import job
+    from .peers.torch_models import array_job
 
     torch.set_num_threads(threads)
-    return job(name)
+    return array_job(name)
 
 
 def nearfield_job(name: str, threads: int) -> Run:

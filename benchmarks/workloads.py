@@ -70,28 +70,28 @@ def product(m: int, k: int, n: int, fixed: bool) -> Job:
     return Job(Fixed(nf.matmul, b), {"x0": a}) if fixed else Job(lambda a, b: nf.matmul(a, b), {"x0": a, "x1": b})
 
 
-def convolution(size: int, ci: int, co: int, window: int, groups: int) -> Job:
+def convolution(size: int, ci: int, co: int, window: int, groups: int, batch: int = 1) -> Job:
     """Stride 1, as large as its input."""
-    x = weights.uniform(1, (1, size, size, ci))
+    x = weights.uniform(1, (batch, size, size, ci))
     w = weights.uniform(2, (co, ci // groups, window, window), 0.1).transpose(2, 3, 1, 0)
     return Job(Fixed(partial(nn.conv2d, padding="same", groups=groups), w), {"x0": x})
 
 
-def chain(n: int) -> Job:
+def chain(n: int, rows: int = 0) -> Job:
     """tanh(a b + c) · sigmoid(d)"""
-    inputs = {f"x{i}": weights.uniform(i + 1, (n, n)) for i in range(4)}
+    inputs = {f"x{i}": weights.uniform(i + 1, (rows or n, n)) for i in range(4)}
     return Job(lambda a, b, c, d: nf.tanh(a * b + c) * nn.sigmoid(d), inputs)
 
 
-def softmax(n: int) -> Job:
-    """Of each row."""
-    return Job(nn.softmax, {"x0": weights.uniform(1, (n, n), 4.0)})
+def softmax(n: int, rows: int = 0) -> Job:
+    """Of each row; as many rows as columns unless given."""
+    return Job(nn.softmax, {"x0": weights.uniform(1, (rows or n, n), 4.0)})
 
 
-def layer_norm(n: int) -> Job:
-    """Of each row, with weight and bias."""
+def layer_norm(n: int, rows: int = 0) -> Job:
+    """Of each row, with weight and bias; as many rows as columns unless given."""
     gain, shift = weights.uniform(2, (n,)), weights.uniform(3, (n,))
-    return Job(Fixed(nn.layer_norm, gain, shift), {"x0": weights.uniform(1, (n, n), 4.0)})
+    return Job(Fixed(nn.layer_norm, gain, shift), {"x0": weights.uniform(1, (rows or n, n), 4.0)})
 
 
 def attention(heads: int, t: int, d: int) -> Job:

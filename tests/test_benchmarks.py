@@ -1,11 +1,17 @@
 """The benchmarks compute what they say: their numbers are exact, their functions agree with NumPy."""
 
+import json
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
-from benchmarks import models, weights
-from benchmarks.workloads import WORKLOADS, Job, attention, convolution, embedding_gradient, product
+from benchmarks import exported, models, report, weights
+from benchmarks.chart import Bar, chart
+from benchmarks.measure import summarised
+from benchmarks.workloads import WORKLOADS, Job, attention, convolution, embedding_gradient, product, training
 
 import nearfield as nf
+from nearfield.program.codec import decode
 
 
 def result(job: Job) -> np.ndarray:
@@ -14,7 +20,7 @@ def result(job: Job) -> np.ndarray:
 
 
 def test_numbers_are_those_of_every_peer():
-    """The same values stand in web/numbers.js's test; a change of one bit would make outputs incomparable."""
+    """A change of one bit would make outputs of other frameworks' files incomparable."""
     assert weights.uniform(7, (3,)).tolist() == [-0.8063451051712036, -0.5713285207748413, 0.5628994107246399]
     assert weights.uniform(0xFFFFFFFF, (2,), 0.1).tobytes().hex() == "4af9c63a88cc1e3d"
 
@@ -86,3 +92,46 @@ def test_every_row_says_what_it_costs():
         assert name == workload.name
         assert workload.bytes > 0
         assert workload.group in ("operator", "model", "training")
+
+
+def test_an_exported_step_changes_its_state_as_the_function_does(tmp_path):
+    inputs = {"x0": weights.uniform(5, (4, 784))}
+    step = training(models.MLP, inputs, 10)
+    with nf.use("wasm") as device:
+        first, names = exported.write_step(training(models.MLP, inputs, 10), tmp_path / "step")
+        about = json.loads((tmp_path / "step" / "step.json").read_text())
+        program = decode((tmp_path / "step" / about["programs"]["wasm"]).read_bytes())
+        values = {"y": step.inputs["y"], **inputs, **{name: np.asarray(t) for name, t in first.items()}}
+        memories = [device.alloc(values[name].nbytes) for name in about["inputs"]]
+        for name, memory in zip(about["inputs"], memories, strict=True):
+            device.write(memory, values[name].tobytes())
+        session, losses = device.load(program), []
+        for _ in range(2):
+            loss, *state = session.run("main", memories)
+            losses.append(np.frombuffer(device.read(loss, 4), np.float32)[0])
+            for position, memory in zip(about["next"], state, strict=True):
+                memories[position] = memory
+        jitted, tensors = nf.jit(step.function), [nf.asarray(x) for x in step.inputs.values()]
+        expected = [jitted(*tensors).item() for _ in range(2)]
+        session.close()
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    assert "layers.0.weight" in names
+
+
+def test_a_chart_says_in_words_what_it_shows():
+    svg = chart("Times & more", [Bar("MobileNetV2", {"Nearfield": 5.0, "LiteRT.js": 10.0}, 10.0)])
+    assert ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text == "Times & more"
+    assert "MobileNetV2: Nearfield 5 ms, LiteRT.js 10 ms" in svg
+
+
+def test_the_page_is_what_the_results_give():
+    """`python -m benchmarks.report` writes it."""
+    for name, text in report.documents().items():
+        assert (report.ROOT / name).read_text(encoding="utf-8") == text, name
+
+
+def test_rounds_with_other_work_are_left_out_if_enough_remain():
+    rounds = [(0.0, [1.0, 1.2]), (0.9, [9.0]), (0.1, [1.1])]
+    assert summarised(rounds)["high"] == 1.2
+    assert summarised(rounds)["median"] == 1.1
+    assert summarised(rounds[:2])["high"] == 9.0

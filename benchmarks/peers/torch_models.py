@@ -13,7 +13,7 @@ from benchmarks.workloads import WORKLOADS, Job, Workload
 
 from .architectures import encoder, model
 
-DEVICE = "cpu"  # run_on_gpu.py sets "cuda"
+DEVICE = "cpu"  # graphics.py sets "cuda"
 
 
 def tensor(values: Any) -> Any:
@@ -103,11 +103,11 @@ def _padded(x: Any, size: int, stride: int) -> tuple[Any, int]:
     return (x, low) if low == high else (functional.pad(x, (low, high, low, high)), 0)
 
 
-def operator(workload: Workload, made: Job) -> Callable[[], Any]:
+def operator(workload: Workload, job: Job) -> Callable[[], Any]:
     """An operator of its inputs."""
     spec = workload.spec
-    fixed = [tensor(w) for w in getattr(made.function, "weights", [])]
-    xs = [tensor(x) for x in made.inputs.values()]
+    fixed = [tensor(w) for w in getattr(job.function, "weights", [])]
+    xs = [tensor(x) for x in job.inputs.values()]
     if spec["kind"] == "conv":
         x, w = tensor(xs[0].permute(0, 3, 1, 2).cpu().numpy()), tensor(fixed[0].permute(3, 2, 0, 1).cpu().numpy())
         return lambda: functional.conv2d(x, w, None, 1, spec["window"] // 2, 1, spec["groups"])
@@ -127,13 +127,13 @@ def operator(workload: Workload, made: Job) -> Callable[[], Any]:
     return lambda: function(*xs, *fixed)
 
 
-def training(name: str, made: Job) -> Callable[[], Any]:
+def training(name: str, job: Job) -> Callable[[], Any]:
     """A step of Adam; its result is the loss."""
-    y, *xs = (tensor(x) for x in made.inputs.values())
+    y, *xs = (tensor(x) for x in job.inputs.values())
     forward, parameters = {"train_mlp": mlp, "train_cnn": cnn, "train_encoder": classifier}[name](xs)
     with torch.enable_grad():
         forward()  # makes the parameters
-    optimizer = torch.optim.Adam(parameters(), 1e-3)
+    optimizer = torch.optim.Adam(parameters(), 1e-3, capturable=DEVICE == "cuda")
     target = y.long()
 
     def step() -> Any:
@@ -192,17 +192,22 @@ def classifier(xs: list[Any]) -> tuple[Callable[[], Any], Callable[[], list[Any]
     )
 
 
-def job(name: str) -> Callable[[], Any]:
-    """A workload, ready to run; the result is a NumPy array, or a tensor of a graphics card."""
-    workload = WORKLOADS[name]
+def made(workload: Workload) -> Callable[[], Any]:
+    """A workload, ready to run; the result is a tensor."""
     torch.set_grad_enabled(False)
-    made = workload.make()
+    job = workload.make()
     if workload.group == "training":
-        run = training(name, made)
-    elif workload.group == "operator":
-        run = operator(workload, made)
-    else:
-        builder, xs = TorchBuilder(), [tensor(x) for x in made.inputs.values()]
-        xs = [xs[0].permute(0, 3, 1, 2)] if workload.spec["kind"] == "image" else xs  # in memory, channels last
-        run = lambda: model(builder, name, xs)[0]  # noqa: E731
-    return (lambda: run().numpy()) if DEVICE == "cpu" else run
+        return training(workload.name, job)
+    if workload.group == "operator":
+        return operator(workload, job)
+    builder, xs = TorchBuilder(), [tensor(x) for x in job.inputs.values()]
+    if workload.spec["kind"] == "image":
+        xs = [xs[0].permute(0, 3, 1, 2)]  # in memory, channels last
+    name = next(name for name in WORKLOADS if workload.name.startswith(name))  # a batch size may follow
+    return lambda: model(builder, name, xs)[0]
+
+
+def array_job(name: str) -> Callable[[], Any]:
+    """A workload of the table; the result is a NumPy array."""
+    run = made(WORKLOADS[name])
+    return lambda: run().numpy()
