@@ -39,7 +39,7 @@ function steps(device, session, entry, times) {
 
 /** A model without state: the inputs stay where they are. */
 async function predictor(workload, tensors) {
-  const model = await load(`/exports/${workload.name}/`, { device: options.backend, threads: options.threads });
+  const model = await load(new URL(`/exports/${workload.name}/`, options.base ?? location.href), { device: options.backend, threads: options.threads });
   const { engine, session, entry } = model;
   const handles = upload(engine, await tensors(), workload.inputs);
   const count = model.outputs[0].shape.reduce((a, b) => a * b, 1);
@@ -107,7 +107,8 @@ async function stepper(workload, tensors) {
 export default {
   async init(chosen) {
     options = chosen;
-    ({ load, openDevice } = await import(options.source ? "/runner/main.js" : "/nearfield/nearfield.js"));
+    const runner = options.runner ?? (options.source ? "/runner/main.js" : "/nearfield/nearfield.js");
+    ({ load, openDevice } = await import(runner));
     return {};
   },
   prepare: (workload, tensors) => (workload.step ? stepper : predictor)(workload, tensors),
