@@ -9,7 +9,8 @@ from ..op import REGISTRY
 __all__ = ["simplify"]
 
 MOVES = {"expand", "permute", "reshape", "slice"}
-SPLIT = {"webgpu": (4096, 4096), "wasm": (65536, 64)}  # shortest reduction to split, most results
+SPLIT = {"webgpu": (4096, 4096), "wasm": (8192, 64)}  # shortest reduction to split, most results
+WIDE, STRIP = 512, 64  # of rows so wide that each is on a page of its own, so many are folded before the next columns
 
 
 class _Rewriter:
@@ -66,12 +67,9 @@ class _Rewriter:
         """Fold a long reduction with few results in two, so that many threads can share it."""
         axes = dict(line.attrs)["axes"]
         source = self.lines[line.args[0]].shape
-        length, results = prod(source[a] for a in axes), prod(line.shape)
-        least, most = SPLIT[self.target]
-        if length < least or results > most or results * length < 16 * least or 0 in source:
-            return self.add(line)
-        axis = max(axes, key=lambda a: source[a])
-        parts = _parts(source[axis], max(2, min(256, 65536 // max(results, 1), int(length**0.5))))
+        axis = max(axes, key=lambda a: source[a], default=0)
+        wanted = self.wanted(source, axes, axis, prod(line.shape)) if axes and 0 not in source else 1
+        parts = _parts(source[axis], wanted) if wanted > 1 else 1
         if parts == 1:
             return self.add(line)
         shape = (*source[:axis], parts, source[axis] // parts, *source[axis + 1 :])
@@ -80,6 +78,16 @@ class _Rewriter:
         y = self.op(line.op, (x,), axes=first)
         y = self.op(line.op, (y,), axes=(axis,))
         return self.op("reshape", (y,), shape=line.shape)
+
+    def wanted(self, source: tuple[int, ...], axes: tuple[int, ...], axis: int, results: int) -> int:
+        """In how many parts the longest axis is best folded; 1 for as it is."""
+        length, row = prod(source[a] for a in axes), prod(source[max(axes) + 1 :])
+        if self.target == "wasm" and row >= WIDE and length >= 32 * STRIP and results * length >= 1 << 20:
+            return max(2, source[axis] // STRIP)
+        least, most = SPLIT[self.target]
+        if length < least or results > most or results * length < 16 * least:
+            return 1
+        return max(2, min(256, 65536 // max(results, 1), int(length**0.5)))
 
 
 def _parts(n: int, wanted: int) -> int:
