@@ -4,6 +4,7 @@ Movement ops are index maps; composed, they give sums, quotients and remainders 
 and remainders are not negative (divisors are positive constants).
 """
 
+from functools import lru_cache
 from math import gcd
 
 from . import scalar as k
@@ -11,6 +12,7 @@ from .scalar import K
 
 __all__ = ["flatten", "reindex", "unflatten"]
 
+REMEMBERED = 16384  # sums, products … of each kind: unrolled loops and equal layers ask for the same ones again
 Linear = tuple[int, dict[K, int]]
 
 
@@ -29,13 +31,20 @@ def from_linear(constant: int, terms: dict[K, int]) -> K:
     terms = _recombine({t: c for t, c in terms.items() if c})
     if not terms:
         return k.const(constant, "index")
-    items = sorted(terms.items(), key=lambda item: (-abs(item[1]), k.text(item[0])))
+    items = sorted(terms.items(), key=_rank) if len(terms) > 1 else list(terms.items())
     if constant == 0 and len(items) == 1 and items[0][1] == 1:
         return items[0][0]
     low = constant + sum(c * (t.low if c > 0 else t.high) for t, c in items)
     high = constant + sum(c * (t.high if c > 0 else t.low) for t, c in items)
     value = (constant, *(c for _, c in items))
     return k.make("linear", "index", tuple(t for t, _ in items), value, low, high)
+
+
+def _rank(item: tuple[K, int]) -> tuple[int, str]:
+    return -abs(item[1]), _text(item[0])
+
+
+_text = lru_cache(maxsize=8192)(k.text)
 
 
 def _recombine(terms: dict[K, int]) -> dict[K, int]:
@@ -56,6 +65,7 @@ def _recombine(terms: dict[K, int]) -> dict[K, int]:
     return terms
 
 
+@lru_cache(maxsize=REMEMBERED)
 def add(a: K, b: K) -> K:
     """a + b."""
     ca, ta = linear(a)
@@ -66,6 +76,7 @@ def add(a: K, b: K) -> K:
     return from_linear(ca + cb, total)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def mul(a: K, b: K) -> K:
     """a b; one of them is a constant, or the product is kept as it is."""
     if a.op == "const":
@@ -107,6 +118,7 @@ def _coarse(x: K, n: int) -> tuple[int, K, K] | None:
     return None
 
 
+@lru_cache(maxsize=REMEMBERED)
 def div(a: K, b: K) -> K:
     """a / b rounded down, b a positive constant."""
     n = _divisor(b)
@@ -140,6 +152,7 @@ def div(a: K, b: K) -> K:
     return add(quotient, node)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def rem(a: K, b: K) -> K:
     """What a / b leaves, 0 … b - 1, b a positive constant."""
     n = _divisor(b)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from math import copysign, inf, nan
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 __all__ = [
     "INSTRUCTIONS",
@@ -60,7 +60,6 @@ _INT32 = (-(2**31), 2**31 - 1)
 _RANGES = {
     "bool": (0, 1), "index": _INT32, "int32": _INT32, "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1),
 }  # fmt: skip
-_TABLE: "WeakValueDictionary[tuple[object, ...], K]" = WeakValueDictionary()
 INDEX_RULES: "dict[str, Callable[[K, K], K]]" = {}  # filled by index.py: how sums of index expressions simplify
 _PACK = {"float32": "<f", "float64": "<d", "int32": "<i", "uint32": "<I", "int64": "<q"}
 
@@ -137,17 +136,42 @@ class K:
         return negative(self)
 
 
+class _Entry(ref[K]):
+    """What the table of all expressions holds of one, which it does not keep alive."""
+
+    __slots__ = ("key",)
+    key: tuple[object, ...]
+
+
+_TABLE: dict[tuple[object, ...], _Entry] = {}
+
+
+def _drop(entry: Any) -> None:
+    key = entry.key
+    if _TABLE.get(key) is entry:
+        del _TABLE[key]
+
+
 def make(op: str, type: str, args: tuple[K, ...] = (), value: object = None, low: int = 0, high: int = 0) -> K:
     """The one node with these parts."""
-    key = (op, type, value, *map(id, args))
-    node = _TABLE.get(key)
+    key = (op, type, value, args)
+    entry = _TABLE.get(key)
+    node: K | None = None if entry is None else entry()
     if node is None:
         node = K.__new__(K)
         node.op, node.type, node.args, node.value, node.low, node.high = op, type, args, value, low, high
-        free = frozenset((node,)) if op == "var" else frozenset().union(*(a.free for a in args))
+        free = frozenset((node,)) if op == "var" else _free(args)
         node.free = free.difference(value[1]) if op == "reduce" else free  # type: ignore[index]
-        _TABLE[key] = node
+        entry = _TABLE[key] = _Entry(node, _drop)
+        entry.key = key
     return node
+
+
+def _free(args: tuple[K, ...]) -> "frozenset[K]":
+    free: frozenset[K] = frozenset()
+    for a in args:
+        free = free if a.free <= free else a.free if free <= a.free else free | a.free
+    return free
 
 
 def const(value: float | bool, type: str) -> K:
@@ -403,15 +427,17 @@ def walk(roots: list[K]) -> list[K]:
     """Every node below the roots, arguments before users, each once."""
     order: list[K] = []
     seen: set[K] = set()
-    stack = [(root, False) for root in reversed(roots)]
+    stack: list[K | None] = list(reversed(roots))
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
+        node = stack.pop()
+        if node is None:  # the arguments of the one below are done
+            order.append(stack.pop())  # type: ignore[arg-type]
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+            if node.args:
+                stack += (node, None, *reversed(node.args))
+            else:
+                order.append(node)
     return order
 
 
@@ -444,10 +470,12 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
 
 def substitute(root: K, table: dict[K, K]) -> K:
     """The expression with some nodes replaced, simplified again on the way."""
+    if all(node.op == "var" for node in table) and root.free.isdisjoint(table):
+        return root
     done = dict(table)
     for node in walk([root]):
         if node not in done:
-            done[node] = rebuild(node, tuple(done[a] for a in node.args))
+            done[node] = rebuild(node, tuple([done[a] for a in node.args]))
     return done[root]
 
 

@@ -12,6 +12,7 @@ updating in place is safe).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from ..dtype import DType
@@ -81,6 +82,7 @@ def vary(x: K, v: K) -> int | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def cost(kernel: Kernel) -> int:
     """An estimate of the kernel's arithmetic, in operations: each is done once for all values of what it depends on."""
     total = len(kernel.stores) * prod(kernel.extents)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from .. import scalar as k
-from ..graph.graph import Graph
+from ..graph.graph import Graph, Line
 from ..index import flatten, reindex
-from ..op import REGISTRY, Source
+from ..op import REGISTRY, Op, Source
 from ..scalar import K
 from .kernel import Kernel, Store
 
@@ -33,7 +34,6 @@ class _Pull:
         self.memo: dict[tuple[Any, ...], K] = {}
         self.anchor: int = -1
         self.anchor_index: list[K] = []
-        self.inlined: set[int] = set()
 
     def argument(self, line: int) -> int:
         return self.arguments.setdefault(line, len(self.arguments))
@@ -48,7 +48,7 @@ class _Pull:
 
     def _make(self, number: int, index: list[K], mask: K | None) -> K:
         line = self.graph.lines[number]
-        if self.stored(number) and number not in self.inlined:
+        if self.stored(number):
             return k.load(self.argument(number), flatten(index, line.shape), line.dtype.compute, mask)
         if number == self.anchor:
             index = self.anchor_index
@@ -75,7 +75,7 @@ def _axes(shape: tuple[int, ...]) -> tuple[list[K], tuple[K, ...]]:
     return index, tuple(v for v in index if v.op == "var")
 
 
-def _forward(graph: Graph, path: list[int], index: list[K]) -> list[K]:
+def _forward(graph: Graph, path: tuple[int, ...], index: list[K]) -> list[K]:
     """The index in the last line of the path where the first line's element at `index` lands."""
     for before, after in pairwise(path):
         line = graph.lines[after]
@@ -92,22 +92,56 @@ def lower(graph: Graph, roots: list[int], stored: Callable[[int], bool], path: l
     stored  whether a line is in memory before or after this kernel
     path    lines from a contraction or reduction that is computed here to the root; its axes become the kernel's
     """
+    lines, numbers = _excerpt(graph, roots, stored)
+    place = {n: at for at, n in enumerate(numbers)}
+    records = tuple([REGISTRY.get(line.op) for line in lines])
+    made = _lowered(lines, records, tuple([place[n] for n in roots]), tuple([place[n] for n in path]))
+    return Lowered(made.kernel, tuple([numbers[n] for n in made.lines]))
+
+
+def _excerpt(graph: Graph, roots: list[int], stored: Callable[[int], bool]) -> tuple[tuple[Line, ...], list[int]]:
+    """The lines of one kernel, numbered on their own, with what is in memory as inputs; and their numbers before.
+
+    Equal layers of a model give equal excerpts, which are lowered once.
+    """
+    used: dict[int, bool] = {}  # number -> whether it is loaded
+    stack = list(roots)
+    while stack:
+        n = stack.pop()
+        if n not in used:
+            used[n] = n not in roots and stored(n)
+            if not used[n]:
+                stack.extend(graph.lines[n].args)
+    numbers = sorted(used)
+    place = {n: at for at, n in enumerate(numbers)}
+    lines = []
+    for n in numbers:
+        op, args, attrs, shape, dtype = graph.lines[n]
+        inside = not used[n]
+        here = tuple([place[a] for a in args]) if inside else ()
+        lines.append(Line(op, here, attrs, shape, dtype) if inside else Line("input", (), (), shape, dtype))
+    return tuple(lines), numbers
+
+
+@lru_cache(maxsize=1024)
+def _lowered(
+    lines: tuple[Line, ...], records: tuple[Op | None, ...], roots: tuple[int, ...], path: tuple[int, ...]
+) -> Lowered:
     k.restart()
-    pull = _Pull(graph, stored)
-    root_shape = graph.lines[roots[0]].shape
-    index, axes = _axes(graph.lines[path[0]].shape if path else root_shape)
+    graph = Graph(lines, roots)
+    pull = _Pull(graph, lambda n: lines[n].op == "input")
+    root_shape = lines[roots[0]].shape
+    index, axes = _axes(lines[path[0]].shape if path else root_shape)
     if path:
         pull.anchor, pull.anchor_index = path[0], index
         index = _forward(graph, path, index)
-    pull.inlined = set(roots)
-    values = [pull.at(root, _reindex(index, root_shape, graph.lines[root].shape)) for root in roots]
+    values = [pull.at(root, _reindex(index, root_shape, lines[root].shape)) for root in roots]
     stores = []
     for root, value in zip(roots, values, strict=True):
-        shape = graph.lines[root].shape
+        shape = lines[root].shape
         stores.append(Store(pull.argument(root), flatten(_reindex(index, root_shape, shape), shape), value))
-    dtypes = tuple(graph.lines[n].dtype for n in pull.arguments)
-    name = _name(graph, pull, roots[-1])
-    return Lowered(Kernel(name, axes, tuple(stores), dtypes), tuple(pull.arguments))
+    dtypes = tuple(lines[n].dtype for n in pull.arguments)
+    return Lowered(Kernel(_name(graph, pull, roots[-1]), axes, tuple(stores), dtypes), tuple(pull.arguments))
 
 
 def _reindex(index: list[K], source: tuple[int, ...], shape: tuple[int, ...]) -> list[K]:

@@ -1,6 +1,8 @@
 """Where values live: offsets in one arena by lifetime, and updates in place where the old value is dead."""
 
+from bisect import insort
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 
 from ..dtype import DType
@@ -108,13 +110,13 @@ class _Planner:
                 continue
             size = -(-self.room(line) // ALIGN) * ALIGN
             offset = 0
-            for begin, end, other in sorted(placed):
+            for begin, end, other in placed:
                 if last[other] < start:
                     continue
                 if offset + size <= begin:
                     break
                 offset = max(offset, end)
-            placed.append((offset, offset + size, line))
+            insort(placed, (offset, offset + size, line))
             self.plan.offsets[line] = offset
             self.plan.arena = max(self.plan.arena, offset + size)
 
@@ -123,6 +125,7 @@ def _made(steps: list[Lowered]) -> set[int]:
     return {step.lines[store.argument] for step in steps for store in step.kernel.stores}
 
 
+@lru_cache(maxsize=4096)
 def _pointwise(kernel: Kernel, old: int, new: int) -> bool:
     """Whether every load of `old` is of the very element that `new` gets at that point, and nothing else is."""
     store = next(s for s in kernel.stores if s.argument == new)
@@ -134,16 +137,19 @@ def _pointwise(kernel: Kernel, old: int, new: int) -> bool:
 
 def _merge(lowered: Lowered, old: int, new: int) -> Lowered:
     """The kernel with argument `new` replaced by argument `old`; the step then names the new line there."""
-    kernel = lowered.kernel
+    lines = [x for n, x in enumerate(lowered.lines) if n != new]
+    lines[old - (old > new)] = lowered.lines[new]
+    return Lowered(_in_place(lowered.kernel, old, new), tuple(lines))
+
+
+@lru_cache(maxsize=1024)
+def _in_place(kernel: Kernel, old: int, new: int) -> Kernel:
     number = {n: n - (n > new) for n in range(len(kernel.arguments))}
     number[new] = number[old]
     stores = tuple(
         Store(number[s.argument], _renumber(s.index, number), _renumber(s.value, number)) for s in kernel.stores
     )
-    dtypes = tuple(t for n, t in enumerate(kernel.arguments) if n != new)
-    lines = [x for n, x in enumerate(lowered.lines) if n != new]
-    lines[number[new]] = lowered.lines[new]
-    return Lowered(Kernel(kernel.name, kernel.axes, stores, dtypes), tuple(lines))
+    return Kernel(kernel.name, kernel.axes, stores, tuple(t for n, t in enumerate(kernel.arguments) if n != new))
 
 
 def _renumber(value: K, number: dict[int, int]) -> K:
