@@ -342,7 +342,10 @@ def place_op(made: Made, data: Any, want: Any) -> tuple[Op, tuple[Any, ...]]:
 
 def op_of(element: Any, arrays: Any, want: Any) -> Op:
     dtype = DTYPES[want.dtype.name]
-    return Op("k_line", "elementwise", len(arrays), lambda *_: (want.shape, dtype), element, None, None, "")
+    notes = {"mixed": len(arrays)}  # a line of K may have arguments of several types
+    return Op(
+        "k_line", "elementwise", len(arrays), lambda *_: (want.shape, dtype), element, None, None, "", notes=notes
+    )
 
 
 def values(device: str, op: Op, arrays: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> Any:
