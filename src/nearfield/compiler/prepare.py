@@ -14,7 +14,7 @@ from ..op import REGISTRY
 __all__ = ["Prepared", "prepare"]
 
 SMALL = 4096  # bytes: a value of this size is kept however few bytes it is made of
-SAME_ORDER = {"cast", "identity", "reshape", "stop_gradient"}  # do not change the order in which memory is read
+SAME_ORDER = {"cast", "identity", "reshape", "stop_gradient"}
 CHEAP_OPS = {"add", "divide", "maximum", "minimum", "multiply", "negative", "square", "subtract", "where"}
 
 
@@ -82,13 +82,22 @@ class _Border:
             (i,) = self.graph.lines[i].args
         if i not in self.fixed or i in self.kept or self.nbytes(i) > 2 * sum(map(self.nbytes, self.below[i])):
             return
-        mover = i
-        while self.graph.lines[mover].op in SAME_ORDER:
-            (mover,) = self.graph.lines[mover].args
         if self.is_laid_out(i):
             return
+        mover = i
+        while self.stays(mover):
+            (mover,) = self.graph.lines[mover].args
         if self.moves(mover) and self.below[mover]:
             self.kept.add(i)
+
+    def stays(self, i: int) -> bool:
+        """Whether line i has the elements of its argument in the same order of memory."""
+        line = self.graph.lines[i]
+        if line.op != "permute":
+            return line.op in SAME_ORDER
+        sizes = self.graph.lines[line.args[0]].shape
+        long = [axis for axis in dict(line.attrs)["axes"] if sizes[axis] > 1]
+        return long == sorted(long)
 
     def is_laid_out(self, i: int) -> bool:
         """Whether line i is read from where it was stored for just this use (compiler/pack.py)."""
