@@ -59,15 +59,17 @@ export class Device {
   alive() {}
   /** @param {B} block @param {number} n @returns {Promise<Uint8Array>} */
   async get(block, n) { throw [block, n]; }
-  /** Do what takes long off this thread, and remember it for `build`. @param {Program} program */
-  async compile(program) {}
-  /** @param {Program} program @returns {S} */
+  /** A Session with neither memory nor code. @param {Program} program @returns {S} */
   build(program) { throw program; }
+  /** Give a Session its memory. @param {S} session */
+  place(session) { throw session; }
+  /** Give a Session its code now. @param {S} session @param {number} serial */
+  link(session, serial) { throw session; }
+  /** The same, off the calling thread. @param {S} session @param {number} serial @returns {Promise<void>} */
+  async compile(session, serial) { throw session; }
   /** Run the steps of an entry on `session.blocks`. @param {S} session @param {number} entry @param {number} serial */
   execute(session, entry, serial) { throw [session, entry, serial]; }
-  /** A Session got its number, or is about to lose it. @param {S} session @param {number} serial */
-  remember(session, serial) {}
-  /** @param {S} session @param {number} serial */
+  /** A Session is about to go. @param {S} session @param {number} serial */
   forget(session, serial) {}
   /** Bytes held for later use. @returns {number} */
   pooled() { throw this; }
@@ -150,8 +152,19 @@ export class Device {
     return block;
   }
 
-  /** @param {S} session */
-  keep(session) {
+  /**
+   * A Program's Session, as a number, with memory and no code yet: its weights can be written, and hold unknown
+   * values until then. `finish` must come before `run`.
+   * @param {Program | Uint8Array | ArrayBuffer} program
+   */
+  begin(program) {
+    const session = this.build(this.accept(program));
+    try {
+      this.place(session);
+    } catch (error) {
+      this.discard(session);
+      throw error;
+    }
     const serial = ++this.serial;
     session.stale = entryOf(session.program, PREPARE);
     for (const [i, b] of session.program.buffers.entries()) {
@@ -162,21 +175,36 @@ export class Device {
     }
     this.sessions.set(serial, session);
     this.note();
-    this.remember(session, serial);
     return serial;
   }
 
-  /** A Program's Session, as a number. Weights hold unknown values until they are written. @param {Program | Uint8Array | ArrayBuffer} program */
-  load(program) {
-    return this.keep(this.build(this.accept(program)));
+  /** Compile what `begin` began, off the calling thread. @param {number} serial */
+  async finish(serial) {
+    try {
+      await this.compile(this.session(serial), serial);
+      this.session(serial);
+    } catch (error) {
+      if (this.sessions.has(serial)) this.unload(serial);
+      throw error;
+    }
+    return serial;
   }
 
-  /** The same, compiling off the calling thread. @param {Program | Uint8Array | ArrayBuffer} program */
+  /** Both at once, waiting for the compiler. @param {Program | Uint8Array | ArrayBuffer} program */
+  load(program) {
+    const serial = this.begin(program);
+    try {
+      this.link(this.session(serial), serial);
+    } catch (error) {
+      this.unload(serial);
+      throw error;
+    }
+    return serial;
+  }
+
+  /** @param {Program | Uint8Array | ArrayBuffer} program */
   async loadAsync(program) {
-    program = this.accept(program);
-    await this.compile(program);
-    this.alive();
-    return this.keep(this.build(program));
+    return this.finish(this.begin(program));
   }
 
   /** @param {number} serial */

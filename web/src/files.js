@@ -2,13 +2,13 @@
 import { FormatError, show } from "./errors.js";
 import { DTYPES, nbytes, prod } from "./program.js";
 
-const PIECE = 2 ** 22;
 const MAX_HEADER = 100_000_000; // of a safetensors file, as its own library has it
 /**
  * @typedef {{loaded: number, total: number}} Progress bytes so far, and of all files begun (0: unknown)
  * @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void, fetch?: typeof fetch}} FetchOptions
- * @typedef {{take: (n: number) => Promise<Uint8Array>, bad: (what: string) => never}} Stream
- *   `take` gives the next n bytes, or all that are left if n is Infinity
+ * @typedef {{take: (n: number, least?: number) => Promise<Uint8Array>, bad: (what: string) => never}} Stream
+ *   `take` gives the next n bytes, or all that are left if n is Infinity; with `least`, as many as have come by then,
+ *   in whole words unless they are the last
  */
 
 /**
@@ -32,10 +32,10 @@ export function loader({ signal, onProgress, fetch = (...args) => globalThis.fet
     let rest = new Uint8Array(0);
     return {
       bad: (what) => (reader.cancel().catch(() => {}), bad(what)),
-      async take(n) {
+      async take(n, least = n) {
         const chunks = [rest];
         let have = rest.length;
-        while (have < n) {
+        while (have < least) {
           const { done, value } = await reader.read();
           if (done) break;
           chunks.push(value);
@@ -43,12 +43,13 @@ export function loader({ signal, onProgress, fetch = (...args) => globalThis.fet
           loaded += value.length;
           onProgress?.({ loaded, total: total && Math.max(loaded, total) });
         }
-        if (have < n && n < Infinity) bad("it is cut short");
+        if (have < least && least < Infinity) bad("it is cut short");
+        const end = have < n && n < Infinity ? have & ~3 : n;
         const all = chunks.length > 1 ? new Uint8Array(have) : rest;
         let at = 0;
         if (all !== rest) for (const chunk of chunks) all.set(chunk, at), (at += chunk.length);
-        rest = all.subarray(Math.min(n, have));
-        return all.subarray(0, n);
+        rest = all.subarray(Math.min(end, have));
+        return all.subarray(0, end);
       },
     };
   };
@@ -85,9 +86,10 @@ export async function readWeights(stream, weights, write) {
     const buffer = wanted.get(name);
     if (buffer && (buffer.dtype !== known?.[0] || String(buffer.shape) !== String(shape) || nbytes(buffer) !== size))
       stream.bad(`${place}: is ${show(dtype)}[${shape}]; the Program needs ${buffer.dtype}[${buffer.shape}]`);
-    for (let offset = 0; offset < size; offset += PIECE) {
-      const piece = await stream.take(Math.min(PIECE, size - offset));
+    for (let offset = 0; offset < size; ) {
+      const piece = await stream.take(size - offset, Math.min(4, size - offset));
       if (buffer) write(name, piece, offset);
+      offset += piece.length;
     }
     wanted.delete(name);
     at = end;

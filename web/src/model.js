@@ -146,17 +146,15 @@ export async function load(url, options = {}) {
     weights?.catch(() => {}); // reported where it is awaited
     file ??= await whole(beside(row.file, base));
     const program = decode(file);
-    const session = await device.loadAsync(program);
+    const session = device.begin(program);
     const model = new Model(device, session, program, about);
-    // Run once on zeros before the weights come: what a step does to state is overwritten by them.
-    const entry = program.entries[model.entry];
     const buffers = program.buffers.filter((b) => b.kind === "weight");
-    const zeros = (/** @type {number} */ id, /** @type {number} */ n) => device.write(id, new Uint8Array(n));
-    for (const b of buffers) zeros(device.weight(session, b.name), nbytes(b));
-    const values = Object.fromEntries(model.inputs.map(({ name, shape }) => [name, new Uint8Array(prod(shape))]));
-    if (entry.stop > entry.start) await model.run(values);
+    // weights go to their places while kernels compile
+    const ready = device.finish(session);
+    ready.catch(() => {});
     if (weights) await readWeights(await weights, buffers, (name, bytes, offset) => device.write(device.weight(session, name), bytes, offset));
     else if (buffers.length && !single) bad(`${base.href}: names no weights`);
+    await ready;
     options.signal?.throwIfAborted();
     return model;
   } catch (error) {

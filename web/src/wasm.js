@@ -48,8 +48,6 @@ export class WasmDevice extends Device {
     this.heap.reach(this.heap.base);
     this.pool = workers ? makePool(this.memory, BASE, workers) : null;
     this.blocking = +mayBlock();
-    /** @type {WeakMap<Program, WebAssembly.WebAssemblyInstantiatedSource>} */
-    this.compiled = new WeakMap();
   }
 
   /** Threads that would share the work of a call made now. */
@@ -114,21 +112,21 @@ export class WasmDevice extends Device {
     return { env: { memory: this.memory } };
   }
 
-  /** @param {Program} program */
-  async compile(program) {
+  /** @param {WasmSession} session @param {number} serial */
+  async compile(session, serial) {
     try {
-      const { module, instance } = await WebAssembly.instantiate(this.patched(program), this.imports());
-      this.compiled.set(program, { module, instance });
+      const { module, instance } = await WebAssembly.instantiate(this.patched(session.program), this.imports());
+      this.attach(session, serial, module, instance);
     } catch {
-      // `build` tries again, and says what is wrong
+      this.link(session, serial); // says what is wrong
     }
   }
 
-  /** @param {Program} program */
-  instantiate(program) {
+  /** @param {WasmSession} session @param {number} serial */
+  link(session, serial) {
     try {
-      const module = new WebAssembly.Module(this.patched(program));
-      return { module, instance: new WebAssembly.Instance(module, this.imports()) };
+      const module = new WebAssembly.Module(this.patched(session.program));
+      this.attach(session, serial, module, new WebAssembly.Instance(module, this.imports()));
     } catch (error) {
       const { message } = /** @type {Error} */ (error);
       // Chromium compiles large modules only asynchronously on a page's main thread
@@ -137,34 +135,28 @@ export class WasmDevice extends Device {
     }
   }
 
-  /** @param {Program} program */
-  build(program) {
-    const { module, instance } = this.compiled.get(program) ?? this.instantiate(program);
+  /** @param {WasmSession} session @param {number} serial @param {WebAssembly.Module} module @param {WebAssembly.Instance} instance */
+  attach(session, serial, module, { exports }) {
+    const { kernels, entries } = session.program;
     /** @param {string} name */
     const exported = (name) => {
-      const found = instance.exports[name];
-      if (typeof found !== "function") throw new FormatError(`program: module: no function ${show(name)}.`);
+      const found = exports[name];
+      if (typeof found !== "function") throw new FormatError(`no function ${show(name)}`);
       return /** @type {Run} */ (found);
     };
-    program.kernels.forEach((k) => exported(k.code));
-    const entries = program.entries.map((e) => exported(`run_${e.name}`));
-    const costs = [0];
-    program.steps.forEach((step, i) => costs.push(costs[i] + Math.max(0, step.cost - COST_OF_STEP)));
-    /** @type {WasmSession} */
-    const session = { program, entries, costs, blocks: [], owned: [], weights: new Map(), args: 0 };
-    if (program.entries.some((e) => this.worth(session, e) > 1)) session.module = module;
-    try {
-      this.place(session);
-    } catch (error) {
-      this.discard(session);
-      throw error;
+    kernels.forEach((k) => exported(k.code));
+    session.entries = entries.map((e) => exported(`run_${e.name}`));
+    if (entries.some((e) => this.worth(session, e) > 1)) {
+      session.module = module;
+      this.pool?.post(() => ({ module, names: entries.map((e) => e.name), session: serial }));
     }
-    return session;
   }
 
-  /** @param {WasmSession} session @param {number} serial */
-  remember({ program, module }, serial) {
-    if (module) this.pool?.post(() => ({ module, names: program.entries.map((e) => e.name), session: serial }));
+  /** @param {Program} program @returns {WasmSession} */
+  build(program) {
+    const costs = [0];
+    program.steps.forEach((step, i) => costs.push(costs[i] + Math.max(0, step.cost - COST_OF_STEP)));
+    return { program, entries: [], costs, blocks: [], owned: [], weights: new Map(), args: 0 };
   }
 
   /** @param {WasmSession} session @param {number} serial */
@@ -177,7 +169,7 @@ export class WasmDevice extends Device {
     return Math.floor((costs[stop] - costs[start]) / COST_OF_THREAD);
   }
 
-  /** Give a Session its memory. @param {WasmSession} session */
+  /** @param {WasmSession} session */
   place(session) {
     const { arena, buffers, data } = session.program;
     const own = (/** @type {number} */ n) => this.own(session, n);

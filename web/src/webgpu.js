@@ -243,18 +243,10 @@ export class WebGpuDevice extends Device {
     return [key, { layout, compute: { module: gpu.createShaderModule(kernel) } }];
   }
 
-  /** Refuse what does not fit, before kernels are made for it. @param {Program} program */
-  check(program) {
-    const { maxStorageBufferBindingSize: most } = this.gpu.limits;
-    const n = program.buffers.reduce((n, b) => Math.max(n, nbytes(b)), 0);
-    if (room(n) > most) this.fail(`a buffer of ${n} bytes exceeds the limit of ${most} (maxStorageBufferBindingSize). Use a smaller dtype or 'wasm'`);
-  }
-
-  /** @param {Program} program */
-  async compile(program) {
-    this.check(program);
+  /** @param {GpuSession} session */
+  async compile(session) {
     const { gpu, pipelines } = this;
-    await Promise.all(program.kernels.map(async (kernel) => {
+    await Promise.all(session.program.kernels.map(async (kernel) => {
       gpu.pushErrorScope("validation"); // says what is wrong with the text; the pipeline's own error does not
       let scope, made;
       try {
@@ -270,38 +262,42 @@ export class WebGpuDevice extends Device {
         this.fail(`load: kernel '${kernel.name}': ${message.trim()}`);
       }
     }));
+    this.link(session);
+  }
+
+  /** @param {GpuSession} session */
+  link(session) {
+    const { gpu, pipelines } = this;
+    this.watched(() => session.program.kernels.forEach((kernel, i) => {
+      const [key, descriptor] = this.missing(kernel);
+      session.pipelines[i] = descriptor ? gpu.createComputePipeline(descriptor) : /** @type {GPUComputePipeline} */ (pipelines.get(key));
+      pipelines.set(key, session.pipelines[i]);
+    }));
+    for (const key of pipelines.keys()) if (pipelines.size > MOST_PIPELINES) pipelines.delete(key);
   }
 
   /** @param {Program} program @returns {GpuSession} */
   build(program) {
-    this.check(program);
-    const { pipelines } = this;
-    const mine = this.watched(() => program.kernels.map((kernel) => {
-      const [key, descriptor] = this.missing(kernel);
-      const made = descriptor ? this.gpu.createComputePipeline(descriptor) : /** @type {GPUComputePipeline} */ (pipelines.get(key));
-      pipelines.set(key, made);
-      return made;
-    }));
-    for (const key of pipelines.keys()) if (pipelines.size > MOST_PIPELINES) pipelines.delete(key);
     const callers = program.steps.map((s) => s.buffers.filter((b) => isCallers(program.buffers[b])));
-    /** @type {GpuSession} */
-    const session = { program, pipelines: mine, callers, groups: new Map(), blocks: [], owned: [], weights: new Map() };
+    return { program, pipelines: [], callers, groups: new Map(), blocks: [], owned: [], weights: new Map() };
+  }
+
+  /** @param {GpuSession} session */
+  place(session) {
+    const { program } = session;
+    const { maxStorageBufferBindingSize: most } = this.gpu.limits;
+    const largest = program.buffers.reduce((n, b) => Math.max(n, nbytes(b)), 0);
+    if (room(largest) > most) this.fail(`a buffer of ${largest} bytes exceeds the limit of ${most} (maxStorageBufferBindingSize). Use a smaller dtype or 'wasm'`);
     const own = (/** @type {number} */ n) => this.own(session, n);
-    try {
-      const arena = own(room(program.arena));
-      session.blocks = program.buffers.map((b) => {
-        const n = nbytes(b);
-        if (b.kind === "scratch") return { ...arena, offset: b.offset, room: room(n) };
-        if (isCallers(b)) return arena;
-        const block = own(room(n));
-        if (b.kind === "constant") this.put(block, program.data.subarray(b.offset, b.offset + n), 0);
-        return block;
-      });
-    } catch (error) {
-      this.discard(session);
-      throw error;
-    }
-    return session;
+    const arena = own(room(program.arena));
+    session.blocks = program.buffers.map((b) => {
+      const n = nbytes(b);
+      if (b.kind === "scratch") return { ...arena, offset: b.offset, room: room(n) };
+      if (isCallers(b)) return arena;
+      const block = own(room(n));
+      if (b.kind === "constant") this.put(block, program.data.subarray(b.offset, b.offset + n), 0);
+      return block;
+    });
   }
 
   /** @param {GpuSession} session @param {number} index of the step */
