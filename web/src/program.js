@@ -81,7 +81,7 @@ function oneOf(value, place, words) {
 
 /** @param {unknown} value @param {string} place */
 function text(value, place) {
-  if (typeof value !== "string" || /\p{Surrogate}/u.test(value)) bad(place, `${show(value)} is not text`);
+  if (typeof value !== "string" || !value.isWellFormed()) bad(place, `${show(value)} is not text`);
 }
 
 /** Do `check` for each row of a table whose names are text, no two of them equal. @template {{name: string}} T @param {T[]} rows @param {string} key @param {(row: T, place: string, index: number) => void} check */
@@ -125,16 +125,8 @@ export function decode(file) {
   if (keys.length !== KEYS.length || !KEYS.every((key) => keys.includes(key))) bad("header", `its keys are not ${KEYS.join(", ")}`);
   // JSON.parse keeps the last of equal keys and makes 1.0 an integer. A valid header holds one object
   // and only integers, so colons outside strings count its keys, and '.', 'e', 'E' do not occur there.
-  let colons = 0;
-  for (let i = 0, quoted = false; i < json.length; i++) {
-    const c = json[i];
-    if (quoted && c === "\\") i++;
-    else if (c === '"') quoted = !quoted;
-    else if (quoted) continue;
-    else if (c === ":") colons++;
-    else if (c === "." || c === "e" || c === "E") bad("header", "not only text, lists and integers");
-  }
-  if (colons !== KEYS.length) bad("header", "a key twice, or an object in a list");
+  const bare = json.replace(/"(\\.|[^"\\])*"/g, "");
+  if (/[.eE]/.test(bare) || bare.split(":").length !== KEYS.length + 1) bad("header", "not one object of text, lists and integers");
 
   const moduleLength = integer(header.module, "module");
   const dataLength = integer(header.data, "data");
