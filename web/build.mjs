@@ -10,7 +10,7 @@ const BUDGET = 12_000;
 // to pages or Python, or a property of the browser.
 const INTERNAL = `alive args blocking blocks callers checked compiled costs discard execute exported forget getSync gone
   groups handles imports instantiated keep kept layouts missing most note own owned patched pipelines poolBytes remember
-  report room serial serials session sessions stale staging trouble watched words worth`.split(/\s+/);
+  report room serial serials sessions stale staging trouble watched words worth`.split(/\s+/);
 
 const { outputFiles } = await build({
   entryPoints: [new URL("src/main.js", import.meta.url).pathname],

@@ -237,6 +237,15 @@ def write(directory: Path) -> None:
         "metadata": {"made": "by hand"},
     }
     (directory / "model.json").write_text(json.dumps(model))
+    once = {
+        "programs": [{"file": "prepared.wasm.nfp", "target": "wasm", "features": []}],
+        "weights": "prepared.safetensors",
+        "inputs": [{"name": "x", "dtype": "float32", "shape": [64]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": [64]}],
+    }
+    (directory / "prepared.json").write_text(json.dumps(model | once))
+    counted = {"w": np.full(64, 100, np.float32), "runs": np.zeros(64, np.float32)}
+    (directory / "prepared.safetensors").write_bytes(safetensors(counted))
     weights = {"unused": np.ones(3, np.float32), "w": np.full(N, 2, np.float32)}
     (directory / "weights.safetensors").write_bytes(safetensors(weights))
 

@@ -110,9 +110,11 @@ function beside(name, base) {
 }
 
 /**
- * A model from a directory that `nf.export` wrote, or from one Program (.nfp). When it resolves, the model is warm.
+ * A model from a directory that `nf.export` wrote, or from one Program (.nfp). When it resolves, the model is warm:
+ * it has run once on zeros, so that the first call is as fast as those after it.
  * @param {string | URL} url
- * @param {import("./files.js").FetchOptions & {device?: DeviceName, threads?: number}} [options]
+ * @param {import("./files.js").FetchOptions & {device?: DeviceName, threads?: number, warm?: boolean}} [options]
+ *   warm: false for the first output as soon as possible; the first call is then some times slower than the second
  */
 export async function load(url, options = {}) {
   const open = loader(options);
@@ -155,6 +157,8 @@ export async function load(url, options = {}) {
     if (weights) await readWeights(await weights, buffers, (name, bytes, offset) => device.write(device.weight(session, name), bytes, offset));
     else if (buffers.length && !single) bad(`${base.href}: names no weights`);
     await ready;
+    // Browsers translate code quickly at its first run, and well when they have seen it run
+    if (options.warm !== false && (weights || !buffers.length)) await model.run(Object.fromEntries(model.inputs.map(({ name, shape }) => [name, new Uint8Array(prod(shape))])));
     options.signal?.throwIfAborted();
     return model;
   } catch (error) {
