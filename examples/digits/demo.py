@@ -39,7 +39,7 @@ def trained(data: bytes) -> tuple[Digits, Dataset]:
     examples, held_out = read(data)
     nf.random.seed(1)
     network, epochs = Digits(), 40
-    rate = optim.cosine(4e-3, epochs * examples.count(64))
+    rate = optim.cosine(1e-2, epochs * examples.count(64))
     history = fit(
         network, examples.map(varied), loss=nn.losses.cross_entropy, optimizer=optim.AdamW(rate), epochs=epochs,
         batch_size=64, validation=held_out, metrics=["accuracy"],
