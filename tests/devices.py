@@ -9,6 +9,7 @@ import pytest
 
 DEVICES = ("reference", "wasm", "webgpu")
 IN_CI = os.environ.get("CI") == "true"
+MANY = 10_000 if os.environ.get("NEARFIELD_LONG") == "1" else 1_000  # steps of the long memory tests
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from devices import need
+from devices import MANY, need
 from nearfield import nn, optim, runtime
 from nearfield.errors import DeviceError, TraceError
 from nearfield.tensor import DEEPEST
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
-LONG = pytest.param(10_000, marks=pytest.mark.slow)
+LONG = pytest.param(MANY, marks=pytest.mark.slow)
 
 
 @pytest.fixture(params=["wasm", "webgpu"], autouse=True)

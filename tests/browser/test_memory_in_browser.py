@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page
 
 import nearfield as nf
 from browser.harness import Pyodide, Site, watched_page
+from devices import MANY
 from nearfield import nn
 from nearfield.deploy.export import Spec, export
 
@@ -100,10 +101,10 @@ def python(request: pytest.FixtureRequest, pyodide: Pyodide) -> Iterator[Pyodide
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "loop",
-    ["loop(training(), 10_000, 10)", "loop(predicting(True), 10_000)", "loop(predicting(False), 10_000)"],
+    [f"loop(training(), {MANY}, 10)", f"loop(predicting(True), {MANY})", f"loop(predicting(False), {MANY})"],
     ids=["training", "jit", "lazy"],
 )
-def test_ten_thousand_steps_grow_nothing(loop: str, python: Pyodide) -> None:
+def test_many_steps_grow_nothing(loop: str, python: Pyodide) -> None:
     """The state is updated in place, answers are read and dropped, and step 10 is where the last step is."""
     tenth, last, first_value, last_value = python.run(loop)
     assert last == tenth
@@ -237,7 +238,7 @@ def model_page(
         yield page, model
 
 
-@pytest.mark.parametrize("times", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [300, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("device", DEVICES)
 def test_predictions_without_python_grow_nothing(device: str, times: int, model_page: tuple[Page, nn.Module]) -> None:
     """Each answer is read; wrong calls in between are refused and leave nothing either."""
