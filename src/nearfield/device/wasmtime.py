@@ -4,6 +4,7 @@ All Sessions share one linear memory, which grows and never moves. Thread 0 is t
 """
 
 import asyncio
+import atexit
 import ctypes
 import os
 from collections import deque
@@ -13,6 +14,7 @@ from importlib.metadata import version
 from struct import pack_into
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import wasmtime
 
@@ -46,6 +48,17 @@ RESERVED = 1024  # nothing lives near address 0, so that a wrong address of 0 ha
 MODULES = 64  # compiled modules remembered
 WORTH_A_THREAD = 100_000  # operations: below this, waking a thread costs more than it brings
 HEADER = 4  # words in front of the addresses in a block of arguments
+
+
+_devices: "WeakSet[WasmDevice]" = WeakSet()
+
+
+@atexit.register
+def _release() -> None:
+    """Give back what outlives wasmtime's own functions when Python takes its modules apart."""
+    for device in _devices:
+        device.engine.close()
+        device.memory.close()
 
 
 def describe() -> str:
@@ -95,6 +108,7 @@ class WasmDevice(Device):
         self._given: deque[tuple[int, int]] = deque()
         self._bytes = self._peak = self._count = 0
         self._modules: dict[bytes, wasmtime.Module] = {}
+        _devices.add(self)
 
     def alloc(self, nbytes: int) -> Memory:
         room = room_of(nbytes)
