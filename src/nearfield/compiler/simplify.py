@@ -5,12 +5,14 @@ from typing import Any
 
 from ..graph.graph import Graph, Line
 from ..op import REGISTRY
+from .split import split_contraction
 
 __all__ = ["simplify"]
 
 MOVES = {"expand", "permute", "reshape", "slice"}
 SPLIT = {"webgpu": (4096, 4096), "wasm": (8192, 64)}  # shortest reduction to split, most results
 WIDE, STRIP = 512, 64  # of rows so wide that each is on a page of its own, so many are folded before the next columns
+PARTS = 1 << 18  # of results, at the most, to be folded at the same time
 
 
 class _Rewriter:
@@ -40,11 +42,14 @@ class _Rewriter:
             if i in live or line.op == "input":
                 moved = Line(line.op, tuple(self.number[a] for a in line.args), line.attrs, line.shape, line.dtype)
                 self.number[i] = self.rewrite(moved)
-        return Graph(tuple(self.lines), tuple(self.number[i] for i in self.graph.outputs))
+        return _pruned(Graph(tuple(self.lines), tuple(self.number[i] for i in self.graph.outputs)))
 
     def rewrite(self, line: Line) -> int:
         if line.op in ("sum", "max", "min", "prod"):
             return self.split(line)
+        if line.op in ("einsum", "conv") and self.target == "webgpu":
+            found = split_contraction(self.lines, line, self.op)
+            return self.add(line) if found is None else found
         if line.op in MOVES and self.lines[line.args[0]].op == "cast":
             return self.narrow(line)
         if line.op == "reshape" and self.lines[line.args[0]].op == "reshape":
@@ -87,7 +92,7 @@ class _Rewriter:
         least, most = SPLIT[self.target]
         if length < least or results > most or results * length < 16 * least:
             return 1
-        return max(2, min(256, 65536 // max(results, 1), int(length**0.5)))
+        return max(2, min(256, PARTS // max(results, 1), int(length**0.5)))
 
 
 def _parts(n: int, wanted: int) -> int:
@@ -105,6 +110,18 @@ def _live(graph: Graph) -> set[int]:
             live.add(i)
             stack.extend(graph.lines[i].args)
     return live
+
+
+def _pruned(graph: Graph) -> Graph:
+    """The lines that something needs, and the inputs."""
+    live = _live(graph)
+    number: dict[int, int] = {}
+    lines: list[Line] = []
+    for i, line in enumerate(graph.lines):
+        if i in live or line.op == "input":
+            number[i] = len(lines)
+            lines.append(Line(line.op, tuple(number[a] for a in line.args), line.attrs, line.shape, line.dtype))
+    return Graph(tuple(lines), tuple(number[i] for i in graph.outputs))
 
 
 def simplify(graph: Graph, target: str) -> Graph:

@@ -127,6 +127,7 @@ class Scope:
         self.bound: frozenset[K] = bound | (parent.bound if parent else frozenset())
         self.lines: list[str] = []
         self.names: dict[K, str] = {}
+        self.constants: dict[str, str] = {}
 
     def home(self, node: K) -> "Scope":
         """The outermost scope that binds all free variables of the node."""
@@ -138,12 +139,25 @@ class Scope:
     def value(self, node: K) -> str:
         """A WGSL expression for the node: a literal, or the name of a `let`."""
         if node.op == "const":
-            return self.writer.literal(node)
+            return self.once(self.writer.literal(node))
         scope = self.home(node)
         name = scope.names.get(node)
         if name is None:
             name = scope.make(node)
             scope.names[node] = name
+        return name
+
+    def once(self, text: str) -> str:
+        """The constant, or where asking for it takes time, the name of what was asked for at the start."""
+        if "nf_zero" not in text:
+            return text
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        name = scope.constants.get(text)
+        if name is None:
+            name = scope.constants[text] = self.writer.name()
+            scope.lines.append(f"let {name} = {text};")
         return name
 
     def make(self, node: K) -> str:
@@ -172,8 +186,18 @@ class Scope:
             return f"({args[0]} != {args[1]})"
         if op in ("div", "rem") and node.type == "index":
             return f"({args[0]} {'/' if op == 'div' else '%'} {args[1]})"
+        if op in ("min", "max") and node.type == "float32" and any(a.op == "const" for a in node.args):
+            return self.limited(node, args)
         shift = f"bitcast<u32>({args[1]})" if op in ("shl", "shr") else ""
         return self.writer.function(WGSL[op].format(*args, t=first, r=result, u1=shift), args)
+
+    def limited(self, node: K, args: list[str]) -> str:
+        """The smaller or larger of a value and a constant: only the value may be NaN."""
+        constant, value = sorted(zip(node.args, args, strict=True), key=lambda pair: pair[0].op != "const")
+        if constant[0].op == value[0].op or math.isnan(const_value(constant[0])):
+            return self.writer.function(WGSL[node.op].format(*args, t="f32"), args)
+        self.writer.need("nf_isnan")
+        return f"select({node.op}({value[1]}, {constant[1]}), {value[1]}, nf_isnan({value[1]}))"
 
     def linear(self, node: K) -> str:
         """The sum; what it takes from outer scopes is summed there, once."""
@@ -192,7 +216,7 @@ class Scope:
         if a.op == "const" and a.type != "index":
             alone = all(x.op == "const" for x in node.args)
             if alone or (a.type == "float32" and node.op in ARITHMETIC and const_value(a) == 0):
-                return self.writer.hidden(a)
+                return self.once(self.writer.hidden(a))
         return self.value(a)
 
     def load(self, node: K) -> str:
@@ -204,10 +228,7 @@ class Scope:
         mask = self.value(node.args[1]) if len(node.args) == 2 else ""
         if mask:
             index = f"select(0, {index}, {mask})"
-        each, words = 4 // dtype.itemsize, lanes * dtype.itemsize // 4
-        word = index if each == 1 else f"({index}) >> {each // 2}u"
-        place = f"[{word}]" if words <= 1 else f"[({word}) >> {words // 2}u][({word}) & {words - 1}]"
-        text = LOADS.get(dtype.name, "{w}").format(w=f"b{node.value}{place}", i=index)
+        text = LOADS.get(dtype.name, "{w}").format(w=self.writer.element(node.value, index), i=index)
         return f"select({ZERO[TYPES[node.type]]}, {text}, {mask})" if mask else text
 
     def access(self, node: K) -> str:
@@ -245,6 +266,13 @@ class Writer:
     def stored(self, buffer: int) -> str:
         """The type of what one access to the buffer brings."""
         return element_type(self.dtypes[buffer], self.wide.get(buffer, 1))
+
+    def element(self, buffer: int, index: str) -> str:
+        """The place in memory of the word that holds an element."""
+        dtype = self.dtypes[buffer]
+        each, words = 4 // dtype.itemsize, self.wide.get(buffer, 1) * dtype.itemsize // 4
+        word = index if each == 1 else f"({index}) >> {each // 2}u"
+        return f"b{buffer}[{word}]" if words <= 1 else f"b{buffer}[({word}) >> {words // 2}u][({word}) & {words - 1}]"
 
     def access(self, load: K) -> tuple[K, int] | None:
         """The wide access that brings a loaded element, and which lane it is; None if it is read alone."""

@@ -10,9 +10,9 @@ from .kernel import Kernel, Store
 
 __all__ = ["bound", "collapsed", "fold", "lanes", "replaced", "unrolled"]
 
-WRITTEN_OUT = 12  # steps of a short loop that are written one after the other
+WRITTEN_OUT = 25  # steps of a short loop that are written one after the other
 EACH = 4  # steps of a long loop that are written one after the other
-LONGEST = 600  # nodes that a loop's body may grow to
+LONGEST = 800  # nodes that a loop's body may grow to
 
 
 def collapsed(kernel: Kernel) -> Kernel:

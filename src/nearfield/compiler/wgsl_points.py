@@ -11,8 +11,8 @@ from ..scalar import K
 from .kernel import Kernel, Store
 from .wgsl import Scope, Writer
 from .wgsl_axes import collapsed, lanes, replaced, unrolled
-from .wgsl_stores import stores
-from .wgsl_wide import VECTOR, widths
+from .wgsl_stores import stores, whole
+from .wgsl_wide import VECTOR, most_lanes, widths
 
 __all__ = ["grid", "spell_points", "unpack"]
 
@@ -45,8 +45,9 @@ def unpack(scope: Scope, axes: tuple[K, ...], position: str) -> None:
 def _points(kernel: Kernel) -> tuple[tuple[K, ...], list[tuple[Store, ...]], bool]:
     """The axes of the invocations, the stores of each of an invocation's points, and whether it stores whole words."""
     small = any(kernel.arguments[s.argument].itemsize < 4 for s in kernel.stores)
-    if kernel.axes and kernel.extents[-1] % VECTOR == 0:
-        last, found = lanes(kernel.stores, kernel.axes[-1], VECTOR)
+    count = most_lanes(kernel.arguments, kernel.extents[-1]) if kernel.axes else 1
+    if count > 1:
+        last, found = lanes(kernel.stores, kernel.axes[-1], count)
         every = [s for lane in found for s in lane]
         wide = widths([s.value for s in every], every, kernel.arguments)
         if all(s.argument in wide for s in kernel.stores) if small else wide:
@@ -74,8 +75,11 @@ def spell_points(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
     unpack(scope, axes, "p")
     statements = []  # after all loads
     for same in zip(*points, strict=True):
-        whole = words and kernel.arguments[same[0].argument].itemsize < 4
-        statements += stores(scope, same, place="p" if whole else "")
+        argument = same[0].argument
+        if words and kernel.arguments[argument].itemsize < 4:
+            statements.append(whole(writer, argument, "p", [scope.value(s.value) for s in same]))
+        else:
+            statements += stores(scope, same)
     threads = prod(v.value[1] for v in axes)
     group = LARGE_GROUP if threads >= LARGE else GROUP
     lines = [

@@ -13,19 +13,20 @@ from ..index import unflatten
 from ..scalar import K, identity, walk
 from .kernel import Kernel, Store, vary
 from .wgsl import TYPES, Scope, Writer
-from .wgsl_axes import bound, collapsed, fold, replaced
+from .wgsl_axes import bound, collapsed, replaced
 from .wgsl_points import grid, unpack
-from .wgsl_stores import stores
-from .wgsl_wide import VECTOR, widths
+from .wgsl_stores import stores, whole
+from .wgsl_wide import VECTOR, most_lanes, widths
 
 __all__ = ["spell_rows"]
 
 GROUP = 128  # threads of a workgroup, if a row does not take more
-FEWEST, MOST = 8, 256  # threads for a row
-KEPT = 8  # vectors of a row that a thread keeps in registers
+FEWEST, MOST = 4, 256  # threads for a row
+KEPT = 8  # vectors of a row that a thread keeps in registers at most
+SHARE = 6  # of them are enough work for a thread
 FEW = 512  # rows below which each gets as many threads as it can use
 EACH = 4  # steps of a loop that are written one after the other
-NARROW = 16  # values that each thread folds by itself in workgroup memory
+NARROW = 8  # values that each thread folds by itself in workgroup memory
 
 
 def _row_axes(kernel: Kernel) -> int | None:
@@ -73,12 +74,13 @@ class _Share:
 
 
 def _threads(kernel: Kernel, count: int) -> int:
-    """Threads for each row: about four vectors for each, and more if there are few rows."""
+    """Threads for each row: so many that each keeps its share, and more if there are few rows."""
     folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce"]
     sizes = [prod(v.value[1] for v in n.value[1]) for n in folds] + [prod(kernel.extents[count:])]
     vectors = -(-max(sizes) // VECTOR)
-    wanted = vectors if prod(kernel.extents[:count]) < FEW else vectors // 4
-    return max(FEWEST, min(MOST, 1 << max(0, wanted - 1).bit_length()))
+    wanted = vectors if prod(kernel.extents[:count]) < FEW else -(-vectors // SHARE)
+    most = MOST // VECTOR if any(t.itemsize < 4 for t in kernel.arguments) else MOST  # a word holds several rows
+    return max(FEWEST, min(most, 1 << max(0, wanted - 1).bit_length()))
 
 
 class _RowWriter(Writer):
@@ -89,14 +91,16 @@ class _RowWriter(Writer):
         self.rows, self.inner = kernel.axes[:count], kernel.axes[count:]
         self.threads = _threads(kernel, count)
         self.t = k.var("t", self.threads)
+        small = any(t.itemsize < 4 for t in kernel.arguments)
+        self.across = max(GROUP // self.threads, VECTOR if small else 1)  # rows of a workgroup; a word holds several
         self.top = Scope(self, frozenset((*self.rows, self.t)))
         self.top.names[self.t] = "t"
-        self.round = k.var("round", 1 << 20)
+        self.round = k.var("turn", 1 << 20)
         self.arrays: list[str] = []
 
     def shared_out(self, variables: tuple[K, ...]) -> _Share:
         size, last = prod(v.value[1] for v in variables), variables[-1].value[1] if variables else 1
-        lanes = VECTOR if last % VECTOR == 0 else 1
+        lanes = most_lanes(self.dtypes, last)
         return _Share(size, lanes, -(-size // (lanes * self.threads)), self.threads)
 
     def tables(self, variables: tuple[K, ...], share: _Share, round: K) -> list[dict[K, K]]:
@@ -123,14 +127,16 @@ class _RowWriter(Writer):
         share = self.shared_out(variables)
         if self.is_kept(share):
             rounds = [k.const(n, "index") for n in range(share.rounds)]
-            mine = scope.value(fold(kind, [x for n in rounds for x in self.step(node, share, n)]))
+            values = [scope.value(x) for n in rounds for x in self.step(node, share, n)]
+            mine = self.folded(scope, kind, node.type, values)
         else:
             mine = self.name()
             scope.lines.append(f"var {mine} = {self.identity(kind, node.type)};")
             each = EACH if share.rounds % EACH == 0 else 1
             inner = self.block()
             rounds = [self.round * each + n for n in range(each)]
-            value = inner.value(fold(kind, [x for n in rounds for x in self.step(node, share, n)]))
+            values = [inner.value(x) for n in rounds for x in self.step(node, share, n)]
+            value = self.folded(inner, kind, node.type, values)
             inner.lines.append(f"{mine} = {self.fold(kind, node.type, mine, value)};")
             scope.lines += self.loop(inner, share.rounds // each)
         return self.together_all(scope, kind, node.type, mine)
@@ -138,29 +144,55 @@ class _RowWriter(Writer):
     def block(self) -> Scope:
         """The inside of a loop over the rounds."""
         scope = Scope(self, frozenset((self.round,)), self.top)
-        scope.names[self.round] = "round"
+        scope.names[self.round] = "turn"
         return scope
 
     def loop(self, inner: Scope, rounds: int) -> list[str]:
         name = self.name()
-        lines = [f"let round = {name};", *inner.lines]
+        lines = [f"let turn = {name};", *inner.lines]
         return [f"for (var {name} = 0; {name} < {rounds}; {name}++) {{", *("  " + x for x in lines), "}"]
 
     def together_all(self, scope: Scope, kind: str, type: str, mine: str) -> str:
         """Every thread of a row gets the fold of what all of them have."""
-        left = self.threads
-        while left > 1:
-            width = min(left, NARROW)
-            parts = left // width
-            shared, total = f"shared_{len(self.arrays)}", self.name()
-            self.arrays.append(f"var<workgroup> {shared}: array<{TYPES[type]}, {max(self.threads, GROUP)}>;")
-            stride, first = (width, f"lid - t + t % {width}") if parts > 1 else (1, f"lid - t + t / {width} * {width}")
-            count = parts if parts > 1 else width
-            values = [f"{shared}[{first} + {n * stride}]" for n in range(count)]
-            scope.lines += [f"{shared}[lid] = {mine};", "workgroupBarrier();", f"var {total} = {values[0]};"]
+        if self.threads > NARROW:  # first the thread's own place in each part of the row
+            shared = self.keep(scope, type, mine)
+            parts = [f"lid - t + t % {NARROW} + {n}" for n in range(0, self.threads, NARROW)]
+            names = self.named(scope, [f"{shared}[({at}) / 4][({at}) % 4]" for at in parts])
+            mine = self.folded(scope, kind, type, names)
+        shared, first = self.keep(scope, type, mine), f"lid - t + t / {NARROW} * {NARROW}"
+        vectors = [f"{shared}[({first}) / 4 + {n}]" for n in range(min(self.threads, NARROW) // 4)]
+        return self.folded(scope, kind, type, [f"{v}.{lane}" for v in self.named(scope, vectors) for lane in "xyzw"])
+
+    def keep(self, scope: Scope, type: str, mine: str) -> str:
+        """An array in workgroup memory with what each thread has."""
+        shared = f"shared_{len(self.arrays)}"
+        self.arrays.append(
+            f"var<workgroup> {shared}: array<vec4<{TYPES[type]}>, {self.threads * self.across // VECTOR}>;"
+        )
+        scope.lines += [f"{shared}[lid / 4][lid % 4] = {mine};", "workgroupBarrier();"]
+        return shared
+
+    def named(self, scope: Scope, values: list[str]) -> list[str]:
+        names = [self.name() for _ in values]
+        scope.lines += [f"let {name} = {value};" for name, value in zip(names, values, strict=True)]
+        return names
+
+    def folded(self, scope: Scope, kind: str, type: str, values: list[str]) -> str:
+        """One value of several."""
+        if len(values) == 1:
+            return values[0]
+        total = self.name()
+        scope.lines.append(f"var {total} = {values[0]};")
+        if type != "float32" or kind not in ("min", "max"):
             scope.lines += [f"{total} = {self.fold(kind, type, total, x)};" for x in values[1:]]
-            mine, left = total, width if parts > 1 else 1
-        return mine
+            return total
+        bits, found = self.name(), self.name()  # the largest pattern of bits is a NaN's, if there is one
+        patterns = [f"(bitcast<u32>({x}) & 0x7fffffffu)" for x in values]
+        scope.lines.append(f"var {bits} = {patterns[0]};")
+        for x, pattern in zip(values[1:], patterns[1:], strict=True):
+            scope.lines += [f"{total} = {kind}({total}, {x});", f"{bits} = max({bits}, {pattern});"]
+        scope.lines.append(f"let {found} = select({total}, bitcast<f32>({bits}), {bits} > 0x7f800000u);")
+        return found
 
     def head(self) -> list[str]:
         return [*super().head(), *self.arrays]
@@ -184,6 +216,8 @@ def _store(writer: _RowWriter, kernel: Kernel, share: _Share, rows: int) -> list
     """The statements, after all folds, that store a thread's points."""
     top, valid = writer.top, f"row < {rows}"
     if not writer.inner:
+        if kernel.arguments[kernel.stores[0].argument].itemsize < 4:
+            return _store_words(writer, kernel, rows)
         lines = [x for s in kernel.stores for x in stores(top, [s])]
         return [f"if (t == 0 && {valid}) {{", *("  " + x for x in lines), "}"]
     if writer.is_kept(share):
@@ -207,6 +241,25 @@ def _store(writer: _RowWriter, kernel: Kernel, share: _Share, rows: int) -> list
     return writer.loop(block, share.rounds)
 
 
+def _store_words(writer: _RowWriter, kernel: Kernel, rows: int) -> list[str]:
+    """The statements that store one small element for each row, four rows at a time."""
+    (s,), across = kernel.stores, writer.across
+    value, type = writer.top.value(s.value), TYPES[s.value.type]
+    writer.arrays.append(f"var<workgroup> results: array<{type}, {across}>;")
+    word = f"i32(group.y * groups.x + group.x) * {across // VECTOR} + lid"
+    stored = whole(writer, s.argument, word, [f"results[lid * {VECTOR} + {n}]" for n in range(VECTOR)])
+    return [
+        f"if (t == 0) {{ results[lid / {writer.threads}] = {value}; }}",
+        "workgroupBarrier();",
+        f"if (lid < {across // VECTOR} && ({word}) * {VECTOR} < {rows}) {{ {stored} }}",
+    ]
+
+
+def _in_order(kernel: Kernel) -> bool:
+    """Whether one result is stored, at the number of the row."""
+    return len(kernel.stores) == 1 and kernel.axes == (kernel.stores[0].index,)
+
+
 def spell_rows(kernel: Kernel) -> tuple[str, tuple[int, int, int]] | None:
     """The module for a kernel that folds rows, and its workgroups; else None."""
     kernel = collapsed(kernel)
@@ -218,9 +271,11 @@ def spell_rows(kernel: Kernel) -> tuple[str, tuple[int, int, int]] | None:
     values, points = _values(writer, kernel, share)
     writer.wide = widths(values, points, kernel.arguments)
     small = [s for s in kernel.stores if kernel.arguments[s.argument].itemsize < 4]
-    if any(s.argument not in writer.wide for s in small):
+    if small and not writer.inner and _in_order(kernel):
+        writer.wide[small[0].argument] = VECTOR
+    elif any(s.argument not in writer.wide for s in small):
         return None
-    rows, across = prod(kernel.extents[:count]), max(1, GROUP // writer.threads)
+    rows, across = prod(kernel.extents[:count]), writer.across
     unpack(writer.top, writer.rows, f"min(row, {rows - 1})")
     body = _store(writer, kernel, share, rows)
     lines = [

@@ -14,9 +14,9 @@ from ..index import from_linear, linear
 from ..scalar import K, walk
 from .kernel import Store
 
-__all__ = ["Wide", "lanes_of", "multiple", "widths"]
+__all__ = ["VECTOR", "Wide", "lanes_of", "most_lanes", "multiple", "widths"]
 
-VECTOR = 4  # elements of a wide access, of any type
+VECTOR = 4  # neighbouring elements that an invocation makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,23 @@ def lanes_of(index: K, lanes: int = VECTOR) -> Wide | None:
     return Wide(start // k.const(lanes, "index"), constant % lanes)
 
 
+def most_lanes(dtypes: Iterable[DType], extent: int) -> int:
+    """How many neighbours an invocation best makes of an axis: what fills 16 bytes of each buffer, 4, or 1."""
+    if extent % 8 == 0 and all(t.itemsize == 2 for t in dtypes):
+        return 8
+    return VECTOR if extent % VECTOR == 0 else 1
+
+
 def widths(values: Iterable[K], stores: Iterable[Store], dtypes: tuple[DType, ...]) -> dict[int, int]:
     """Buffer -> lanes, of those buffers that some wide access brings all lanes of."""
     loads = [(n.value, n.args) for n in walk(list(values)) if n.op == "load"]
     loads += [(s.argument, (s.index,)) for s in stores]
-    found: dict[tuple[object, ...], set[int]] = {}
-    for buffer, (index, *mask) in loads:
-        wide = lanes_of(index)
-        if wide is not None:
-            found.setdefault((buffer, wide.place, *mask), set()).add(wide.lane)
-    return {int(str(key[0])): VECTOR for key, lanes in found.items() if len(lanes) == VECTOR}
+    found: dict[int, int] = {}
+    for lanes in (VECTOR, 8):
+        brought: dict[tuple[object, ...], set[int]] = {}
+        for buffer, (index, *mask) in loads:
+            wide = lanes_of(index, lanes) if lanes * dtypes[buffer].itemsize <= 16 else None
+            if wide is not None:
+                brought.setdefault((buffer, wide.place, *mask), set()).add(wide.lane)
+        found |= {int(str(key[0])): lanes for key, seen in brought.items() if len(seen) == lanes}
+    return found

@@ -84,8 +84,6 @@ class WgpuDevice(Device):
         self._dead: set[int] = set()
         self._bytes = self._peak = self._count = 0
         self._sessions: WeakSet[WgpuSession] = WeakSet()
-        # waiting in this thread ends sooner than by wgpu's own polling thread, which does it if there is no such method
-        self._wait = getattr(self._gpu, "_poll_wait", lambda: None)
         self._reading = Lock()
         self._staging: Any = None
 
@@ -271,9 +269,8 @@ class WgpuDevice(Device):
         encoder = self._gpu.create_command_encoder()
         encoder.copy_buffer_to_buffer(buffer, start, self._staging, 0, size)
         self._gpu.queue.submit([encoder.finish()])
-        mapped = self._staging.map_async("READ_NOSYNC", 0, size)
-        self._wait()
-        mapped.sync_wait()
+        # wgpu's own thread waits for the device: a second one that waits for it takes 10 ms longer
+        self._staging.map_async("READ_NOSYNC", 0, size).sync_wait()
         target[:] = self._staging.read_mapped(0, size, copy=False)[: len(target)]
         self._staging.unmap()
 

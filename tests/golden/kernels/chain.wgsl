@@ -1,7 +1,5 @@
 // multiply_exp_add_0
 fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
-fn nf_min_f32(a: f32, b: f32) -> f32 { return select(select(min(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }
-fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }
 @group(0) @binding(0) var<storage, read_write> b0: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> b1: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> b2: array<vec4<f32>>;
@@ -12,8 +10,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v1 = p;
   let v2 = b0[v1];
   let v3 = (v2.x * 2.0f);
-  let v4 = nf_min_f32(v3, 89.0f);
-  let v5 = nf_max_f32(v4, -104.0f);
+  let v4 = select(min(v3, 89.0f), v3, nf_isnan(v3));
+  let v5 = select(max(v4, -104.0f), v4, nf_isnan(v4));
   let v6 = (v5 * 1.4426950216293335f);
   let v7 = round(v6);
   let v8 = (v7 * 0.693359375f);
@@ -42,8 +40,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v31 = b1[v1];
   let v32 = (v30 + v31.x);
   let v33 = (v2.y * 2.0f);
-  let v34 = nf_min_f32(v33, 89.0f);
-  let v35 = nf_max_f32(v34, -104.0f);
+  let v34 = select(min(v33, 89.0f), v33, nf_isnan(v33));
+  let v35 = select(max(v34, -104.0f), v34, nf_isnan(v34));
   let v36 = (v35 * 1.4426950216293335f);
   let v37 = round(v36);
   let v38 = (v37 * 0.693359375f);
@@ -71,8 +69,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v60 = (v57 * v59);
   let v61 = (v60 + v31.y);
   let v62 = (v2.z * 2.0f);
-  let v63 = nf_min_f32(v62, 89.0f);
-  let v64 = nf_max_f32(v63, -104.0f);
+  let v63 = select(min(v62, 89.0f), v62, nf_isnan(v62));
+  let v64 = select(max(v63, -104.0f), v63, nf_isnan(v63));
   let v65 = (v64 * 1.4426950216293335f);
   let v66 = round(v65);
   let v67 = (v66 * 0.693359375f);
@@ -100,8 +98,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v89 = (v86 * v88);
   let v90 = (v89 + v31.z);
   let v91 = (v2.w * 2.0f);
-  let v92 = nf_min_f32(v91, 89.0f);
-  let v93 = nf_max_f32(v92, -104.0f);
+  let v92 = select(min(v91, 89.0f), v91, nf_isnan(v91));
+  let v93 = select(max(v92, -104.0f), v92, nf_isnan(v92));
   let v94 = (v93 * 1.4426950216293335f);
   let v95 = round(v94);
   let v96 = (v95 * 0.693359375f);

@@ -1,6 +1,5 @@
 // einsum_add_maximum_0
 fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
-fn nf_max_f32(a: f32, b: f32) -> f32 { return select(select(max(a, b), b, nf_isnan(b)), a, nf_isnan(a)); }
 @group(0) @binding(0) var<storage, read_write> b0: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> b1: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> b2: array<vec4<f32>>;
@@ -11,13 +10,13 @@ fn finish(batch: i32, row: i32, quad: i32, sum: vec4<f32>) {
   if (row >= 100 || quad >= 20) { return; }
   let v19 = b2[quad];
   let v20 = (sum.x + v19.x);
-  let v21 = nf_max_f32(v20, 0.0f);
+  let v21 = select(max(v20, 0.0f), v20, nf_isnan(v20));
   let v22 = (sum.y + v19.y);
-  let v23 = nf_max_f32(v22, 0.0f);
+  let v23 = select(max(v22, 0.0f), v22, nf_isnan(v22));
   let v24 = (sum.z + v19.z);
-  let v25 = nf_max_f32(v24, 0.0f);
+  let v25 = select(max(v24, 0.0f), v24, nf_isnan(v24));
   let v26 = (sum.w + v19.w);
-  let v27 = nf_max_f32(v26, 0.0f);
+  let v27 = select(max(v26, 0.0f), v26, nf_isnan(v26));
   let v28 = row * 20 + quad;
   b3[v28] = vec4<f32>(v21, v23, v25, v27);
 }
