@@ -15,7 +15,7 @@ __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "
 FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}  # the instruction that a reduction repeats
 PIECES = 32  # a range has about this many parts, if it can
 CACHE = 256 * 1024  # bytes of one operand that should stay near while the rows go by
-LIGHT, UNROLLED = 6, 4  # so few instructions an element are written for so many vectors at once
+WORK, UNROLLED = 24, 4  # instructions, and vectors, of one turn of a loop without reductions
 CACHE_LINE = 16  # elements
 ACCUMULATORS = {True: 12, False: 10}  # that V8 keeps in registers, with relaxed SIMD or without
 WIDE = ("float64", "int64")
@@ -366,10 +366,10 @@ def _choose_rows(plan: Schedule) -> None:
     if lane is None:
         return
     row = _row_axis(plan, loads, lane) if plan.expanded else None
-    if row is None and _is_light(plan, loads):
-        plan.tiles[lane] = max(1, min(UNROLLED, extent(lane) // 4))
-        if len(plan.axes) > 1 and extent(lane) < 4 * UNROLLED:  # short rows: some together
-            plan.tiles[plan.axes[-2]] = min(UNROLLED, extent(plan.axes[-2]))
+    if row is None:
+        plan.tiles[lane] = _side_by_side(plan, loads)
+        if len(plan.axes) > 1 and 4 * plan.tiles[lane] == extent(lane) < 4 * UNROLLED:  # short rows: some together
+            plan.tiles[plan.axes[-2]] = min(UNROLLED // plan.tiles[lane], extent(plan.axes[-2]))
     for axis in plan.axes[:-1]:
         if any(vary(x.args[0], axis) == 1 and vary(x.args[0], lane) not in (0, 1) for x in loads):
             row = axis
@@ -377,12 +377,15 @@ def _choose_rows(plan: Schedule) -> None:
         plan.tiles[row] = min(4 if plan.expanded else CACHE_LINE, extent(row))
 
 
-def _is_light(plan: Schedule, loads: list[K]) -> bool:
-    """Whether counting takes as long as the work on one vector of the lane."""
-    assert plan.lane is not None
-    values = [s.value for s in plan.stores]
-    near = all(_lane_step(x, plan.lane) in (0, 1) for x in loads)
-    return near and weigh(values, plan.lane) <= LIGHT and all(v.type in ("float32", "int32", "uint32") for v in values)
+def _side_by_side(plan: Schedule, loads: list[K]) -> int:
+    """How many vectors are computed each time round: more than one where counting takes as long as the work itself."""
+    lane, values = plan.lane, [s.value for s in plan.stores]
+    assert lane is not None
+    near = all(_lane_step(x, lane) in (0, 1) for x in loads)
+    if not near or any(v.type not in ("float32", "int32", "uint32") for v in values):
+        return 1
+    most = WORK if extent(lane) > 4 * UNROLLED else 2 * WORK  # a whole row needs no counting at all
+    return max(1, min(UNROLLED, extent(lane) // 4, most // max(1, weigh(values, lane))))
 
 
 def _choose_columns(plan: Schedule, loads: list[K]) -> None:
