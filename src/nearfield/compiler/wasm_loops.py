@@ -16,7 +16,7 @@ from .wasm_values import Values
 
 __all__ = ["Compiled", "compile_kernel"]
 
-WORTH = 16384  # operations that a piece of the range should hold
+WORTH = 32768  # operations that a piece of the range should hold: about a microsecond, a few barriers
 
 
 @dataclass(frozen=True, slots=True)
