@@ -17,6 +17,7 @@ from devices import CHROMIUM, DEVICES, chosen_devices, missing, need
 ROOT = Path(__file__).resolve().parent.parent
 FAILED = pytest.StashKey[bool]()
 
+os.environ["NEARFIELD_CACHE"] = "off"  # what is compiled is compiled here and now
 os.environ["NEARFIELD_DEBUG"] = "1"  # every Graph that a test compiles is verified
 
 hypothesis.settings.register_profile("nearfield", derandomize=True, deadline=None, database=None, print_blob=True)

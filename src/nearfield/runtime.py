@@ -152,9 +152,10 @@ def compiled(graph: Graph, givable: frozenset[int], device: Device) -> "tuple[Bu
     key = (graph, givable, device)
     found = _state.programs.get(key)
     if found is None:
-        from .compiler.build import build  # when first needed: importing it takes a third of the package's time
+        # when first needed: importing it takes a third of the package's time
+        from .compiler.cached import cached_build
 
-        built = build(graph, target_of(device), givable)
+        built = cached_build(graph, target_of(device), givable)
         found = built, device.load(built.program)
         _state.programs[key] = found
         if len(_state.programs) > MOST_PROGRAMS:

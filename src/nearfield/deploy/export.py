@@ -208,7 +208,8 @@ def _named(result: Any, names: Sequence[str] | None) -> dict[str, Tensor]:
 
 
 def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Program":
-    from ..compiler.build import Target, build
+    from ..compiler.build import Target
+    from ..compiler.cached import cached_build
 
     wide = [line.dtype.name for line in traced.graph.lines if line.dtype.itemsize == 8]
     if target == "webgpu" and wide:
@@ -221,7 +222,7 @@ def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Progra
     values = {"input": traced.inputs, "output": traced.outputs}
     names = {kind: [_free_name(v.name, taken) for v in found] for kind, found in values.items()}
     device = Target(target, frozenset(features), BINDINGS[target])
-    built = build(traced.graph, device, weights=weights, names=names, entry=ENTRY)
+    built = cached_build(traced.graph, device, weights=weights, names=names, entry=ENTRY)
     for value, (kind, n), at in zip(traced.outputs, built.results, range(len(built.results)), strict=True):
         if kind != "output" or n != at:
             raise ShapeError(

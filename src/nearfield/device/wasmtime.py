@@ -7,6 +7,7 @@ import asyncio
 import atexit
 import ctypes
 import os
+import platform
 from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -20,6 +21,7 @@ import wasmtime
 
 from ..dtype import DTYPES
 from ..errors import DeviceError, FormatError
+from ..program.cache import cache
 from ..program.program import PREPARE, Buffer, Program
 from ..program.verify import verify
 from .allocator import Allocator
@@ -204,13 +206,27 @@ class WasmDevice(Device):
 
 
 def _compile(engine: wasmtime.Engine, code: bytes) -> wasmtime.Module:
+    module = _machine_code(engine, code)
+    imports = [(row.module, row.name, type(row.type)) for row in module.imports]
+    if imports != [("env", "memory", wasmtime.MemoryType)]:
+        raise FormatError(f"program: module: imports {imports[:4]}; accepted is env.memory alone. Export it again.")
+    return module
+
+
+def _machine_code(engine: wasmtime.Engine, code: bytes) -> wasmtime.Module:
+    """The module compiled, or from a file that this process's user alone can have written."""
+    key = f"wasmtime {version('wasmtime')} {platform.machine()} {sha256(code).hexdigest()}"
+    found = cache().get("code", key)
+    if found is not None:
+        try:
+            return wasmtime.Module.deserialize(engine, found)
+        except wasmtime.WasmtimeError:
+            pass  # made for another processor; it is replaced
     try:
         module = wasmtime.Module(engine, code)
     except wasmtime.WasmtimeError as error:
         raise FormatError(f"program: module: is not WebAssembly: {_first_line(error)}. Export it again.") from None
-    imports = [(row.module, row.name, type(row.type)) for row in module.imports]
-    if imports != [("env", "memory", wasmtime.MemoryType)]:
-        raise FormatError(f"program: module: imports {imports[:4]}; accepted is env.memory alone. Export it again.")
+    cache().put("code", key, bytes(module.serialize()))
     return module
 
 
