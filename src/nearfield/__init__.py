@@ -37,8 +37,8 @@ _LATER = {
     "export": ".deploy.export", "load": ".deploy.model",
 }  # fmt: skip
 _ROOMS = {
-    "argument", "data", "device", "dtype", "errors", "functional", "graph", "index", "nn", "op", "ops", "optim",
-    "program", "runtime", "scalar", "shape", "show", "tensor", "tree",
+    "argument", "cli", "data", "device", "dtype", "errors", "functional", "graph", "index", "nn", "op", "ops", "optim",
+    "program", "replay", "runtime", "scalar", "shape", "show", "state", "tensor", "tree",
 }  # fmt: skip
 # Rows of the operation tables are public by being there, so this list is made and not written.
 __all__ = sorted(

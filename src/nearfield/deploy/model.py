@@ -1,10 +1,11 @@
 """Model: an exported model, run from Python."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..device import Device, Session
+from ..device import Device, Memory, Session
 from ..dtype import canonical
 from ..errors import DeviceError, DTypeError, FormatError, ShapeError
 from ..formats.safetensors import decode as decode_tensors
@@ -46,17 +47,24 @@ class Model:
         if len(inputs) != len(self.inputs):
             accepted = f"{len(self.inputs)}: {_listed(self.inputs)}"
             raise ShapeError(f"{self.path}: {len(inputs)} inputs were given; accepted are {accepted}.")
-        session = self._ready()
-        memories = []
-        tensors = [self._accepted(value, x) for value, x in zip(self.inputs, inputs, strict=True)]
-        for t in tensors:
-            evaluate(t.node)
-            memories.append(place(t.node, session.device))
+        session, memories = self.prepared(inputs)
         made = session.run(ENTRY, memories)
         results = [
             leaf(memory, value.shape, canonical(value.dtype)) for memory, value in zip(made, self.outputs, strict=True)
         ]
         return results[0] if len(results) == 1 else tuple(results)
+
+    def prepared(self, inputs: Sequence[Any]) -> tuple[Session, list[Memory]]:
+        """The loaded Program, and the inputs in its device's memory."""
+        session = self._ready()
+        tensors = [self._accepted(value, x) for value, x in zip(self.inputs, inputs, strict=True)]
+        for t in tensors:
+            evaluate(t.node)
+        return session, [place(t.node, session.device) for t in tensors]
+
+    def forget(self) -> None:
+        """Give back the memory that the model holds on its device; the next call loads it again."""
+        self._session = None
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The outputs by name, as NumPy arrays (without NumPy: Tensors), for inputs by name.
@@ -83,9 +91,15 @@ class Model:
             )
         return astype(t, wanted)
 
+    @property
+    def device(self) -> Device:
+        """Where the next call runs."""
+        device: Device = current_device()
+        return device
+
     def _ready(self) -> Session:
-        """The Program for the current device, with its weights there."""
-        device = current_device()
+        """The Program for the device, with its weights there."""
+        device = self.device
         if self._session is None or self._session.device is not device:
             self._session = None
             self._session = self._loaded(device)

@@ -150,6 +150,10 @@ class Session(ABC):
         If the Program has an entry `prepare`, it runs first whenever weights were written since the last call.
         """
 
+    def step_times(self, entry: str, inputs: Sequence[Memory]) -> list[float] | None:
+        """Seconds that each of the entry's steps takes, run one after the other; None if the device cannot tell."""
+        return None
+
     @abstractmethod
     def load_weights(self, values: Mapping[str, Data]) -> None:
         """Fill weights by name; those not named keep their values, which are unknown at first."""

@@ -14,6 +14,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from struct import pack_into
 from threading import Lock
+from time import perf_counter
 from typing import Any
 from weakref import WeakSet
 
@@ -267,6 +268,24 @@ class WasmSession(NativeSession):
             self._address(call, [memory.key for memory in (*inputs, *outputs)])
             self._execute(call)
         return outputs
+
+    def step_times(self, entry: str, inputs: Sequence[Memory]) -> list[float]:
+        device, times = self.device, []
+        self.run(entry, inputs)  # also what has to be prepared
+        with device.running:
+            call = find(self._calls, entry)
+            inputs, outputs = arrange(device, call, inputs, device.copy)
+            self._address(call, [memory.key for memory in (*inputs, *outputs)])
+            store, instance = self._instance(0)
+            exports = instance.exports(store)
+            for step in self.program.steps[call.entry.start : call.entry.stop]:
+                addresses = [int(self._words[HEADER + number]) for number in step.buffers]
+                kernel = self.program.kernels[step.kernel].code
+                run = caller(store, exports[kernel], (*addresses, 0, step.size[0]))
+                began = perf_counter()
+                run()
+                times.append(perf_counter() - began)
+        return times
 
     def close(self) -> None:
         with self.device.running:
