@@ -148,6 +148,29 @@ def simplified(kernel: Kernel) -> tuple[tuple[K, ...], tuple[Store, ...]]:
     )
 
 
+def _together(stores: tuple[Store, ...]) -> tuple[Store, ...]:
+    """Reductions over as many elements, none inside another, count them by one variable: so they can share a loop."""
+    reduces = reduces_of(s.value for s in stores)
+    if len(reduces) < 2:
+        return stores
+    level: dict[K, int] = {}  # how many reductions are inside each, one in the other
+    first: dict[tuple[int, int, bool], K] = {}
+    table: dict[K, K] = {}
+    fewer: dict[tuple[K, ...], tuple[K, ...]] = {}
+    for node in reduces:
+        level[node] = 1 + max((level[n] for n in reduces_of(node.args)), default=0)
+        variables = fewer[node.value[1]] = node.value[1]
+        if len(variables) == 1 and variables[0] not in table:
+            (v,) = variables
+            along = all(_lane_step(x, v) in (0, 1) for x in loads_of(node.args))
+            table[v] = first.setdefault((extent(v), level[node], along), v)
+    table = {v: same for v, same in table.items() if v is not same}
+    fewer |= {(v,): (same,) for v, same in table.items()}
+    if not table:
+        return stores
+    return tuple(Store(s.argument, s.index, _replaced(s.value, table, fewer)) for s in stores)
+
+
 def _replaced(root: K, table: dict[K, K], fewer: dict[tuple[K, ...], tuple[K, ...]]) -> K:
     """`substitute`, with fewer variables in reductions."""
     done = _resolved(table)
@@ -264,7 +287,7 @@ def weigh(roots: Iterable[K], variable: K) -> int:
 def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
     axes, stores = simplified(kernel)
-    plan = Schedule(axes, stores)
+    plan = Schedule(axes, _together(stores))
     expanded(plan)
     stores = plan.stores
     values = [s.value for s in stores]
