@@ -3,7 +3,7 @@
 Each body brings its argument into a short interval, evaluates a polynomial there, and undoes the reduction. Signs of
 zero, infinities, NaN and subnormal results come out as IEEE 754 and the array API standard want them. A body receives
 float32 or float64. `tol` is what float32 may be off, relatively, on any device: a GPU's division is less exact than
-IEEE 754's. With exact division, errors are about 1 to 3 units in the last place.
+IEEE 754's. With exact division, errors are about 1 to 3 units in the last place (erf: 6).
 """
 
 import math
@@ -15,7 +15,9 @@ from ..scalar import K
 from ..tensor import call
 from .approximation import (
     ERF_LARGE,
+    ERF_OVER,
     ERF_SMALL,
+    ERF_UNDER,
     EXP,
     LN2,
     PI,
@@ -442,15 +444,17 @@ def _erf_ref(x: Any) -> Any:
 
 
 @elementwise(
-    ref=_erf_ref, kinds="f", result="float", tol=4e-7,
+    ref=_erf_ref, kinds="f", result="float", tol=7e-7,
     grad=lambda g, x, y: (g * call("exp", -x * x) * (2 / math.sqrt(math.pi)),),
 )  # fmt: skip
 def erf(x: K) -> K:
     """The error function: 2/√π times the integral of exp(-t²) from 0 to x."""
-    a = k.minimum(k.absolute(x), pick(x, (4.0, 6.0)))
-    z = a * a
-    t = number(2, x) / (a + 2.0)
-    n, e = exp_parts(-z)
-    far = number(1, x) - poly(t, ERF_LARGE) * ((e + 1.0) * k.power2(n))
-    z = x * x
-    return k.select(k.less(a, 1), x + x * poly(z, ERF_SMALL), k.select(k.less(x, 0), -far, far))
+    if x.type == "float32":
+        near = clamp(x, (-3.9, -3.9), (3.9, 3.9))
+        z = near * near
+        return clamp(near * k.horner(z, *ERF_OVER) / k.horner(z, *ERF_UNDER), (-1.0, -1.0), (1.0, 1.0))
+    a = k.minimum(k.absolute(x), 6.0)
+    n, e = exp_parts(-a * a)
+    far = number(1, x) - k.horner(number(2, x) / (a + 2.0), *ERF_LARGE) * ((e + 1.0) * k.power2(n))
+    near = x + x * k.horner(x * x, *ERF_SMALL)
+    return k.select(k.less(a, 1), near, with_sign(far, x))
