@@ -28,7 +28,7 @@ check: setup ## what to run before a commit: format, lint, types, layers, the fa
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow and not browser"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not browser"
 
 format: .venv/stamp-dev ## lay out the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --quiet .
