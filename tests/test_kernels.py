@@ -46,7 +46,11 @@ def test_long_reductions(shape: tuple[int, ...], axis: int | None) -> None:
     np.testing.assert_array_equal(nf.max(nf.asarray(x), axis=axis).numpy(), x.max(axis=axis))
 
 
-@pytest.mark.parametrize("sizes", [(8, 8, 8), (33, 40, 17), (65, 17, 130), (64, 100, 64), (9, 257, 31)])
+# rows, length of the sum, columns; the last ones are summed in parts
+SIZES = [(8, 8, 8), (33, 40, 17), (65, 17, 130), (64, 100, 64), (9, 257, 31), (33, 512, 40), (1, 5000, 36)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("turned", [False, True])
 def test_products_that_fill_no_tile(sizes: tuple[int, int, int], *, turned: bool) -> None:
     """Rows, columns and the length of the sum, each a little more or less than a tile."""
@@ -65,6 +69,26 @@ def test_rows_that_fill_no_workgroup(shape: tuple[int, int]) -> None:
     got = (y - nf.sum(y, axis=1, keepdims=True)).numpy()
     want = x - x.max(axis=1, keepdims=True)
     np.testing.assert_array_equal(got, want - want.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", [(128, 512), (37, 40), (1000, 12), (3, 500, 8)])
+def test_columns_that_threads_share(shape: tuple[int, ...], dtype: str) -> None:
+    """Few columns of many rows; the last rows do not fill a round of the threads."""
+    x = array(*shape).astype(dtype)
+    axes = tuple(range(len(shape) - 1))
+    np.testing.assert_array_equal(nf.sum(nf.asarray(x), axis=axes).numpy(), x.astype("float32").sum(axis=axes))
+    x[..., 3, 2] = np.nan
+    np.testing.assert_array_equal(nf.max(nf.asarray(x), axis=axes).numpy(), x.max(axis=axes))
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (600, 1024), (3, 9001), (2, 20_000)])
+def test_largest_of_rows_with_nan(shape: tuple[int, int]) -> None:
+    """A row with a NaN has no largest element, wherever the NaN is; infinities are as others."""
+    x = array(*shape)
+    x[0, -1], x[1, 0], x[-1, 7] = np.nan, np.inf, -np.inf
+    np.testing.assert_array_equal(nf.max(nf.asarray(x), axis=1).numpy(), x.max(axis=1))
+    np.testing.assert_array_equal(nf.min(nf.asarray(x), axis=1).numpy(), x.min(axis=1))
 
 
 def test_halves_round_to_even() -> None:

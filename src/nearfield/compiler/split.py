@@ -4,7 +4,9 @@ Each part's sums are stored, in float32, and summed afterwards, by the kernel th
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
+from string import ascii_letters
 from typing import Any
 
 from ..dtype import DTYPES
@@ -17,20 +19,20 @@ SIDE = 32  # of the smallest tile of results that a workgroup makes
 TILES = 768  # workgroups that keep a large device busy, some of them waiting for memory
 TERMS = 96  # of a sum that are worth a workgroup's start
 FEWEST = 8  # rows and columns that make a tile
-THREADS, STEPS = 1 << 15, 64  # where there are no tiles: invocations wanted, and terms for each
-ELEMENTS = 4  # made by each of them
+RESULTS, STEPS = 1 << 12, 2048  # where there are no tiles: parts of results wanted, and terms for each
 
 
 def _parts(rows: int, columns: int, batch: int, length: int, axis: int) -> int:
     """Into how many parts the sum is cut along an axis of so many of its terms; 1 for not at all."""
     if min(rows, columns) < FEWEST:
-        most = min(THREADS * ELEMENTS // (batch * rows * columns), length // STEPS)
+        most = min(RESULTS // (batch * rows * columns), length // STEPS)
     else:
         tiles = batch * -(-rows // SIDE) * -(-columns // SIDE)
         most = min(TILES // tiles, length // TERMS)
     found = [d for d in range(2, min(most, axis) + 1) if axis % d == 0]
-    even = [d for d in found if axis // d % 4 == 0]  # parts that are read four elements at a time
-    return max(even or found, default=1)
+    even = [d for d in found if axis // d % 4 == 0]  # parts that may be read four elements at a time
+    most = max(found, default=1)
+    return max((d for d in even if 2 * d >= most), default=most)
 
 
 def split_contraction(lines: list[Line], line: Line, make: Make) -> int | None:
@@ -40,20 +42,27 @@ def split_contraction(lines: list[Line], line: Line, make: Make) -> int | None:
     found = _einsum(lines, line) if line.op == "einsum" else _conv(lines, line)
     if found is None:
         return None
-    (op, args, attrs), shapes, axis = found
-    wide = [make("cast", (a,), dtype=DTYPES["float32"]) if line.dtype.name == "float16" else a for a in args]
-    cut = [make("reshape", (a,), shape=shape) for a, shape in zip(wide, shapes, strict=True)]
-    total = make("sum", (make(op, tuple(cut), **attrs),), axes=(axis,))
+    wide = [make("cast", (a,), dtype=DTYPES["float32"]) if line.dtype.name == "float16" else a for a in line.args]
+    cut = [make("reshape", (a,), shape=shape) for a, shape in zip(wide, found.shapes, strict=True)]
+    parts = make("reshape", (make(line.op, tuple(cut), **found.attributes),), shape=found.result)
+    total = make("sum", (parts,), axes=(found.axis,))
     if line.dtype.name == "float16":
         total = make("cast", (total,), dtype=line.dtype)
     return make("reshape", (total,), shape=line.shape)
 
 
-Found = tuple[tuple[str, tuple[int, ...], dict[str, Any]], list[tuple[int, ...]], int]
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """New shapes for the arguments, the attributes, and the shape of the result that is then summed over `axis`."""
+
+    shapes: list[tuple[int, ...]]
+    attributes: dict[str, Any]
+    result: tuple[int, ...]
+    axis: int
 
 
-def _einsum(lines: list[Line], line: Line) -> Found | None:
-    """The einsum with a letter more, the shapes of its arguments, and the axis of the result to sum."""
+def _einsum(lines: list[Line], line: Line) -> _Cut | None:
+    """With a letter more, for the part."""
     spec = dict(line.attrs)["spec"]
     (a, b), out = spec.split("->")[0].split(","), spec.split("->")[1]
     x, y = (lines[n].shape for n in line.args)
@@ -70,26 +79,24 @@ def _einsum(lines: list[Line], line: Line) -> Found | None:
     parts = _parts(rows, columns, batch, prod(sizes[c] for c in summed), sizes[along])
     if parts == 1:
         return None
-    new = next(c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in sizes)
+    new = next(c for c in ascii_letters if c not in sizes)
     pair = new + along
     shapes = [
         tuple(n for c in letters for n in ((parts, sizes[c] // parts) if c == along else (sizes[c],)))
         for letters in (a, b)
     ]
     spec = f"{a.replace(along, pair)},{b.replace(along, pair)}->{new}{out}"
-    return ("einsum", line.args, {"spec": spec}), shapes, 0
+    return _Cut(shapes, {"spec": spec}, (parts, *line.shape), 0)
 
 
-def _conv(lines: list[Line], line: Line) -> Found | None:
-    """The convolution in groups of channels, the shapes of its arguments, and the axis of the result to sum."""
+def _conv(lines: list[Line], line: Line) -> _Cut | None:
+    """With more groups of channels, which are then summed."""
     x, w = (lines[n].shape for n in line.args)
-    groups, channels = x[-2:]
-    if groups > 1:
-        return None
-    rows, columns, length = prod(line.shape[:-2]), line.shape[-1], prod(w[:-2]) * channels
-    parts = _parts(rows, columns, 1, length, channels)
+    (groups, channels), columns = x[-2:], line.shape[-1]
+    rows, length = prod(line.shape[:-2]), prod(w[:-3]) * channels
+    parts = _parts(rows, columns, groups, length, channels)
     if parts == 1:
         return None
-    cut = (parts, channels // parts)
+    cut = (groups * parts, channels // parts)
     shapes = [(*x[:-2], *cut), (*w[:-3], *cut, columns)]
-    return ("conv", line.args, dict(line.attrs)), shapes, len(line.shape) - 2
+    return _Cut(shapes, dict(line.attrs), (*line.shape[:-1], parts, columns), len(line.shape) - 1)

@@ -1,6 +1,7 @@
 """Kernel -> a whole WGSL module: the claims in order, then the frame that can write every kernel."""
 
 from .kernel import Kernel
+from .wgsl_columns import spell_columns
 from .wgsl_points import spell_points
 from .wgsl_rows import spell_rows
 from .wgsl_tile import spell_tile
@@ -10,4 +11,4 @@ __all__ = ["spell_kernel"]
 
 def spell_kernel(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
     """The WGSL text, and the workgroups to run."""
-    return spell_tile(kernel) or spell_rows(kernel) or spell_points(kernel)
+    return spell_tile(kernel) or spell_columns(kernel) or spell_rows(kernel) or spell_points(kernel)

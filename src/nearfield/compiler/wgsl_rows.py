@@ -42,13 +42,14 @@ def _row_axes(kernel: Kernel) -> int | None:
         return None
     if inner > 1:
         return count
-    return count if points < 64 or (longest >= 64 and any(_along(n) for n in folds)) else None
+    return count if points < 64 or (longest >= 64 and any(_along(n, kernel.axes) for n in folds)) else None
 
 
-def _along(node: K) -> bool:
-    """Whether neighbouring values of the last variable read neighbouring elements."""
-    v = node.value[1][-1]
-    return any(n.op == "load" and vary(n.args[0], v) == 1 for n in walk([node.args[0]]))
+def _along(node: K, axes: tuple[K, ...]) -> bool:
+    """Whether what is folded for a row are neighbours in memory."""
+    last, mine = node.value[1][-1], axes[-1:]
+    loads = [n for n in walk([node.args[0]]) if n.op == "load" and n.free.issuperset(mine)]
+    return any(vary(n.args[0], last) == 1 for n in loads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _threads(kernel: Kernel, count: int) -> int:
     folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce"]
     sizes = [prod(v.value[1] for v in n.value[1]) for n in folds] + [prod(kernel.extents[count:])]
     vectors = -(-max(sizes) // VECTOR)
-    wanted = vectors if prod(kernel.extents[:count]) < FEW else -(-vectors // SHARE)
+    wanted = vectors if prod(kernel.extents[:count]) < FEW else -(-vectors // (SHARE if kernel.axes[count:] else KEPT))
     most = MOST // VECTOR if any(t.itemsize < 4 for t in kernel.arguments) else MOST  # a word holds several rows
     return max(FEWEST, min(most, 1 << max(0, wanted - 1).bit_length()))
 

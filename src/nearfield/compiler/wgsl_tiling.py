@@ -24,29 +24,24 @@ class Tiling:
         return self.rows // self.down * (self.columns // self.across)
 
 
-# The larger, the fewer bytes for each product, and the fewer workgroups to keep a device busy. With strips of 32 steps
-# the large ones run out of registers; the small ones wait less often.
-TILINGS = (
-    Tiling(128, 64, 8, 8, 16),
-    Tiling(64, 64, 8, 8, 16),
-    Tiling(32, 64, 4, 4, 16),
-    Tiling(32, 32, 4, 4, 32),
-)
-ENOUGH = 128  # workgroups that keep a large device busy
+# The larger, the fewer bytes for each product, and the fewer workgroups: with each, how many keep a large device busy.
+# With strips of 32 steps the large ones run out of registers; the smallest waits less often.
+TILINGS = {
+    Tiling(128, 64, 8, 8, 16): 128,
+    Tiling(64, 64, 8, 8, 16): 256,
+    Tiling(32, 64, 4, 4, 16): 200,
+    Tiling(32, 32, 4, 4, 32): 0,
+}
 
 
 def candidates(batch: int, rows: int, columns: int, length: int) -> list[Tiling]:
-    """The tilings worth trying for a contraction of these sizes, largest first."""
-    return list(TILINGS)
-
-
-def workgroups(tile: Tiling, batch: int, rows: int, columns: int) -> int:
-    """How many tiles the result has."""
-    return batch * -(-rows // tile.rows) * -(-columns // tile.columns)
+    """The tilings worth trying for a contraction of these sizes, the one that is expected to be fastest first."""
+    enough = [t for t, n in TILINGS.items() if batch * -(-rows // t.rows) * -(-columns // t.columns) >= n]
+    found = [*enough, *(t for t in reversed(TILINGS) if t not in enough)]
+    steps = max(4, 1 << (length - 1).bit_length())  # a short sum has no more
+    return [replace(t, deep=min(t.deep, steps)) for t in found]
 
 
 def tiling(batch: int, rows: int, columns: int, length: int) -> Tiling:
-    """The tiling that is expected to be fastest: the largest that makes enough workgroups."""
-    found = candidates(batch, rows, columns, length)
-    best = next((t for t in found if workgroups(t, batch, rows, columns) >= ENOUGH), found[-1])
-    return best if length > best.deep // 2 else replace(best, deep=max(4, 1 << (length - 1).bit_length()))
+    """The tiling that is expected to be fastest."""
+    return candidates(batch, rows, columns, length)[0]

@@ -10,7 +10,7 @@ from ..program.program import Kernel
 
 __all__ = ["Pipelines"]
 
-COMPILERS = 8  # threads; the driver lets go of Python's lock while it compiles
+COMPILERS = 16  # threads; the driver lets go of Python's lock while it compiles
 STORAGE = {"type": "storage"}
 COMPUTE_STAGE = 4
 REMEMBERED = 4096

@@ -1,11 +1,11 @@
 """Dispatches -> command buffers: worked out once for a set of buffers, then recorded again for each run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 __all__ = ["Dispatch", "Tape", "recorder"]
 
-BATCH = 250  # dispatches for each command buffer, so that the device starts while the rest is recorded
+FIRST, BATCH = 24, 250  # dispatches of the first command buffer, and at most: the device starts before all is recorded
 
 
 class Dispatch(NamedTuple):
@@ -23,7 +23,15 @@ class Tape:
 
     def __init__(self, dispatches: Sequence[Dispatch], handle: Callable[[Any], Any]) -> None:
         self.keep = dispatches  # the handles below own nothing
-        self.batches = [_thin(dispatches[i : i + BATCH], handle) for i in range(0, len(dispatches), BATCH)]
+        self.batches = [_thin(batch, handle) for batch in _batches(dispatches)]
+
+
+def _batches(dispatches: Sequence[Dispatch]) -> Iterator[Sequence[Dispatch]]:
+    """The dispatches in pieces, each twice as long as the one before, up to the longest."""
+    start, size = 0, FIRST
+    while start < len(dispatches):
+        yield dispatches[start : start + size]
+        start, size = start + size, min(2 * size, BATCH)
 
 
 def _thin(dispatches: Sequence[Dispatch], handle: Callable[[Any], Any]) -> list[tuple[Any, Any, int, int, int]]:

@@ -2,12 +2,14 @@
 @group(0) @binding(0) var<storage, read_write> b0: array<f32>;
 @group(0) @binding(1) var<storage, read_write> b1: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> b2: array<vec4<f32>>;
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-  let p = i32(id.y * groups.x * 64u + id.x);
-  if (p >= 64) { return; }
-  let v1 = p % 1;
-  let v2 = p / 1;
+var<workgroup> shared_0: array<vec4<f32>, 128>;
+@compute @workgroup_size(128)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) index: u32) {
+  let lid = i32(index); let t = lid / 32;
+  let column = i32(group.y * groups.x + group.x) * 32 + lid % 32;
+  let v1 = min(column, 63) % 1;
+  let v2 = min(column, 63) / 1;
   let v3 = v2 % 8;
   let v4 = v2 / 8;
   let v5 = v4;
@@ -16,59 +18,66 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   var v8 = 0.0f;
   var v9 = 0.0f;
   let v12 = v5 * 24 + v3 * 3;
-  for (var v10 = 0; v10 < 3; v10++) {
-    let v13 = v12 + v10 * 24;
-    let v15 = v5 + v10;
-    let v16 = ((0) < v15);
-    let v17 = v5 + v10 - 1;
-    let v18 = (v17 < (8));
-    let v19 = (v16 & v18);
-    let v27 = v10 * 9 + v1;
-    for (var v11 = 0; v11 < 3; v11++) {
-      let v14 = v13 + v11 * 3 - 27;
-      let v20 = v3 + v11;
-      let v21 = ((0) < v20);
-      let v22 = (v19 & v21);
-      let v23 = v3 + v11 - 1;
-      let v24 = (v23 < (8));
-      let v25 = (v22 & v24);
-      let v26 = select(0.0, b0[select(0, v14, v25)], v25);
-      let v28 = v27 + v11 * 3;
-      let v29 = b1[v28];
-      let v30 = (v26 * v29.x);
-      let v31 = v13 + v11 * 3 - 26;
-      let v32 = select(0.0, b0[select(0, v31, v25)], v25);
-      let v33 = v27 + v11 * 3 + 1;
-      let v34 = b1[v33];
-      let v35 = (v32 * v34.x);
-      let v36 = (v30 + v35);
-      let v37 = v13 + v11 * 3 - 25;
-      let v38 = select(0.0, b0[select(0, v37, v25)], v25);
-      let v39 = v27 + v11 * 3 + 2;
-      let v40 = b1[v39];
-      let v41 = (v38 * v40.x);
-      let v42 = (v36 + v41);
-      let v43 = (v26 * v29.y);
-      let v44 = (v32 * v34.y);
-      let v45 = (v43 + v44);
-      let v46 = (v38 * v40.y);
-      let v47 = (v45 + v46);
-      let v48 = (v26 * v29.z);
-      let v49 = (v32 * v34.z);
-      let v50 = (v48 + v49);
-      let v51 = (v38 * v40.z);
-      let v52 = (v50 + v51);
-      let v53 = (v26 * v29.w);
-      let v54 = (v32 * v34.w);
-      let v55 = (v53 + v54);
-      let v56 = (v38 * v40.w);
-      let v57 = (v55 + v56);
-      v6 = v6 + v42;
-      v7 = v7 + v47;
-      v8 = v8 + v52;
-      v9 = v9 + v57;
-    }
+  for (var turn = 0; turn < 7; turn++) {
+    let v10 = turn * 4 + t;
+    let v11 = (v10 < (27));
+    let v13 = min(v10, (26));
+    let v14 = (v13 / (9));
+    let v15 = (v13 / (3));
+    let v16 = (v15 % (3));
+    let v17 = (v13 % (3));
+    let v18 = v12 + v14 * 24 + v16 * 3 + v17 - 27;
+    let v19 = v14 + v5;
+    let v20 = ((0) < v19);
+    let v21 = v14 + v5 - 1;
+    let v22 = (v21 < (8));
+    let v23 = (v20 & v22);
+    let v24 = v3 + v16;
+    let v25 = ((0) < v24);
+    let v26 = (v23 & v25);
+    let v27 = v3 + v16 - 1;
+    let v28 = (v27 < (8));
+    let v29 = (v26 & v28);
+    let v30 = select(0.0, b0[select(0, v18, v29)], v29);
+    let v31 = v14 * 9 + v16 * 3 + v1 + v17;
+    let v32 = b1[v31];
+    let v33 = (v30 * v32.x);
+    let v34 = select(0.0f, v33, v11);
+    v6 = v6 + v34;
+    let v35 = (v30 * v32.y);
+    let v36 = select(0.0f, v35, v11);
+    v7 = v7 + v36;
+    let v37 = (v30 * v32.z);
+    let v38 = select(0.0f, v37, v11);
+    v8 = v8 + v38;
+    let v39 = (v30 * v32.w);
+    let v40 = select(0.0f, v39, v11);
+    v9 = v9 + v40;
   }
-  let v58 = v5 * 8 + v3 + v1;
-  b2[v58] = vec4<f32>(v6, v7, v8, v9);
+  shared_0[lid] = vec4<f32>(v6, v7, v8, v9);
+  workgroupBarrier();
+  let v41 = shared_0[lid % 32 + 0];
+  let v42 = shared_0[lid % 32 + 32];
+  let v43 = shared_0[lid % 32 + 64];
+  let v44 = shared_0[lid % 32 + 96];
+  var v45 = v41.x;
+  v45 = v45 + v42.x;
+  v45 = v45 + v43.x;
+  v45 = v45 + v44.x;
+  var v46 = v41.y;
+  v46 = v46 + v42.y;
+  v46 = v46 + v43.y;
+  v46 = v46 + v44.y;
+  var v47 = v41.z;
+  v47 = v47 + v42.z;
+  v47 = v47 + v43.z;
+  v47 = v47 + v44.z;
+  var v48 = v41.w;
+  v48 = v48 + v42.w;
+  v48 = v48 + v43.w;
+  v48 = v48 + v44.w;
+  let v49 = v5 * 8 + v3 + v1;
+  if (t == 0 && column < 64) {
+    b2[v49] = vec4<f32>(v45, v46, v47, v48);
+  }
 }

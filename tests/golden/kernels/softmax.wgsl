@@ -92,7 +92,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let v46 = (v45 + v35);
   let v47 = (v46 + 1.0f);
   let v48 = (v31 + 24.0f);
-  let v49 = bitcast<f32>((i32(v48) + 127) << 23u);
+  let v49 = bitcast<f32>((bitcast<u32>(v48 + 12582912.0) + 127u) << 23u);
   let v50 = (v47 * v49);
   let v51 = (v50 * 5.960464477539063e-08f);
   let v52 = select(0.0f, v51, v5);
@@ -117,7 +117,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let v71 = (v70 + v60);
   let v72 = (v71 + 1.0f);
   let v73 = (v56 + 24.0f);
-  let v74 = bitcast<f32>((i32(v73) + 127) << 23u);
+  let v74 = bitcast<f32>((bitcast<u32>(v73 + 12582912.0) + 127u) << 23u);
   let v75 = (v72 * v74);
   let v76 = (v75 * 5.960464477539063e-08f);
   let v77 = select(0.0f, v76, v5);
@@ -142,7 +142,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let v96 = (v95 + v85);
   let v97 = (v96 + 1.0f);
   let v98 = (v81 + 24.0f);
-  let v99 = bitcast<f32>((i32(v98) + 127) << 23u);
+  let v99 = bitcast<f32>((bitcast<u32>(v98 + 12582912.0) + 127u) << 23u);
   let v100 = (v97 * v99);
   let v101 = (v100 * 5.960464477539063e-08f);
   let v102 = select(0.0f, v101, v5);
@@ -167,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   let v121 = (v120 + v110);
   let v122 = (v121 + 1.0f);
   let v123 = (v106 + 24.0f);
-  let v124 = bitcast<f32>((i32(v123) + 127) << 23u);
+  let v124 = bitcast<f32>((bitcast<u32>(v123 + 12582912.0) + 127u) << 23u);
   let v125 = (v122 * v124);
   let v126 = (v125 * 5.960464477539063e-08f);
   let v127 = select(0.0f, v126, v5);
