@@ -186,8 +186,123 @@ def test_convolutions(image: tuple[int, ...], window: tuple[int, ...], options: 
     agree(make, whole(*image), whole(*window))
 
 
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "padding"),
+    [
+        (14, 3, 2, 1),
+        (15, 3, 2, "same"),
+        (16, 4, 2, 1),
+        (13, 5, 3, 2),
+        (17, 7, 2, 3),
+        (12, 2, 2, 0),
+        (14, 1, 2, 0),
+        (14, 2, 3, 0),
+    ],
+)
+def test_gradients_of_strided_convolutions(size: int, window: int, stride: int, padding: Any) -> None:
+    """No zeros between elements are multiplied: a contraction for each phase of the stride."""
+    x, w = whole(2, size, size, 8), whole(window, window, 8, 12)
+    y = interpret(graph_of(lambda x, w: nn.conv2d(x, w, stride=stride, padding=padding), (x, w)), [x, w])[0]
+
+    def make(g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        return nf.vjp(lambda x: nn.conv2d(x, w, stride=stride, padding=padding), x)[1](g)[0]
+
+    agree(make, whole(*y.shape), x, w)
+
+
 @pytest.mark.parametrize(("image", "window", "options"), CONVOLUTIONS[:-1], ids=str)
 def test_convolutions_are_tiled(image: tuple[int, ...], window: tuple[int, ...], options: dict[str, Any]) -> None:
     """All that is not depthwise: one contraction, whose loads have no mask."""
     graph = graph_of(lambda x, w: nn.relu(nn.conv2d(x, w, **options)), (whole(*image), whole(*window)))
     assert len(tilings_of(graph)) == 1
+
+
+# Long sums
+
+
+@pytest.mark.parametrize(("rows", "length", "columns"), [(9, 8192, 12), (7, 10_000, 40), (30, 9973, 8)])
+def test_long_sums_are_shared(rows: int, length: int, columns: int) -> None:
+    """In parts that several threads can make, where the length can be divided."""
+    a, b = whole(rows, length), whole(length, columns)
+    agree(lambda a, b: a @ b + 1.0, a, b)
+    (found,) = tilings_of(graph_of(lambda a, b: a @ b, (a, b)))
+    assert len(found.batch) == (length != 9973)
+
+
+def test_long_sums_through_a_reshape() -> None:
+    """Whose parts no fixed step reaches: the factor is stored as it is read."""
+    a, b = whole(6, 7, 40, 32), whole(8960, 12)
+    agree(lambda a, b: nf.reshape(nf.permute_dims(a, (0, 2, 3, 1)), (6, 8960)) @ b, a, b)
+    assert (
+        len(tilings_of(graph_of(lambda a, b: nf.reshape(nf.permute_dims(a, (0, 2, 3, 1)), (6, 8960)) @ b, (a, b)))) == 1
+    )
+
+
+def test_left_factors_that_lie_across_are_turned() -> None:
+    """The gradient of a weight: both factors lie along what is not summed."""
+    x, g = whole(48, 300), whole(48, 128)
+    agree(lambda x, g: nf.permute_dims(x, (1, 0)) @ g, x, g)
+    (found,) = tilings_of(graph_of(lambda x, g: nf.permute_dims(x, (1, 0)) @ g, (x, g)))
+    assert found.a.steps == (1,)
+
+
+# Bytes
+
+
+def octets(dtype: str, *shape: int) -> Any:
+    """All values that there are, the extreme ones too."""
+    info = np.iinfo(dtype)
+    found = np.random.default_rng(list(shape)).integers(info.min, info.max + 1, shape).astype(dtype)
+    found.flat[:8] = [info.min, info.max] * 4
+    return found
+
+
+@pytest.mark.parametrize("left", ["int8", "uint8"])
+@pytest.mark.parametrize("sizes", [(40, 64, 24), (27, 132, 12), (64, 36, 17)])
+def test_products_of_bytes(left: str, sizes: tuple[int, int, int]) -> None:
+    """Exact, whatever the processor does with a factor's eighth bit."""
+    rows, length, columns = sizes
+    a, b = octets(left, rows, length), octets("int8", length, columns)
+    b[:, 0], a[0] = -128, np.iinfo(left).max
+
+    def make(a: Tensor, b: Tensor) -> Tensor:
+        return nf.astype(nf.astype(a, "int32") @ nf.astype(b, "int32") + 1, "float32") * 0.5
+
+    agree(make, a, b)
+    (found,) = tilings_of(graph_of(make, (a, b)))
+    assert found.kind == "dot"
+
+
+def test_products_of_bytes_that_wrap() -> None:
+    a, b = octets("int8", 40, 64), octets("int8", 64, 24)
+    agree(lambda a, b: a @ b, a, b)
+    assert [t.kind for t in tilings_of(graph_of(lambda a, b: a @ b, (a, b)))] == ["dot"]
+
+
+def test_convolution_of_bytes() -> None:
+    x, w = octets("uint8", 1, 13, 13, 16), octets("int8", 3, 3, 16, 24)
+
+    def make(x: Tensor, w: Tensor) -> Tensor:
+        return nn.conv2d(nf.astype(x, "int32"), nf.astype(w, "int32"), padding=1, stride=2)
+
+    agree(make, x, w)
+    assert [t.kind for t in tilings_of(graph_of(make, (x, w)))] == ["dot"]
+
+
+def test_bytes_are_made_of_products_of_bytes() -> None:
+    """Scaled, rounded and stored in 8 bits; bits that are shifted away on purpose are."""
+    a, b = octets("int8", 40, 64), octets("int8", 64, 24)
+
+    def make(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        total = nf.astype(a, "int32") @ nf.astype(b, "int32")
+        scaled = nf.clip(nf.round(nf.astype(total, "float32") * 0.001), -128.0, 127.0)
+        low = nf.bitwise_right_shift(nf.bitwise_left_shift(nf.astype(b, "int32").T @ nf.astype(a, "int32").T, 24), 24)
+        return nf.astype(scaled, "int8"), low
+
+    agree(make, a, b)
+
+
+def test_parts_of_a_sum_take_bounded_memory() -> None:
+    """A long sum for a large result is not shared: its parts would be as large as the result each."""
+    graph = graph_of(lambda a, b: a @ b, (np.empty((4096, 8192), "float32"), np.empty((8192, 4096), "float32")))
+    assert max(np.prod(line.shape) for line in pack(graph, frozenset()).graph.lines) <= 8192 * 4096

@@ -9,17 +9,27 @@ load needs a mask.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import Any
 
+from ..dtype import DType
 from ..graph.graph import Graph, Line
 from ..op import REGISTRY
 
 __all__ = ["Packed", "pack"]
 
 PANEL = 8
+MOVES = {"reshape", "permute", "slice", "windows"}
+FOUR = 4  # bytes that one instruction multiplies in each column
 LEAST = 2**15  # multiplications that are worth more than being laid out for
 FEW = 24  # rows that a right factor must serve to be laid out in each call
+MANY = 64  # columns that a left factor must serve to be turned
+APART = 256  # elements: steps of the sum so far apart are each on a page of their own, or fight for the same place
+NEAR = 256 * 1024  # bytes of a right factor that stay in the cache as they lie
+LONG = 8192  # steps of a sum that are split, so that both factors stay near and threads have something to share
+MOST = 64  # parts of a sum
+ROOM = 2**23  # elements that all parts together may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +105,162 @@ class _Packer:
         return Packed(Graph(tuple(self.lines), tuple(self.number[i] for i in self.graph.outputs)), self.kept)
 
     def rewritten(self, line: Line) -> int:
-        if line.op == "einsum" and line.dtype.name == "float32":
+        real = line.dtype.name == "float32"
+        if line.op == "einsum" and (real or self.are_bytes(*line.args)):
             left, _, right = dict(line.attrs)["spec"].partition("->")[0].partition(",")
             spec = _Spec(left, right, dict(line.attrs)["spec"].partition("->")[2])
             return self.product(spec, *line.args) or self.add(line)
-        if line.op == "conv" and line.dtype.name == "float32":
+        if line.op == "conv" and (real or self.are_bytes(*line.args)):
             return self.convolution(line) or self.add(line)
         return self.add(line)
+
+    def stored(self, i: int) -> int:
+        """The bytes that integers of 32 bits are made of, also where they were moved since; else line i."""
+        line = self.lines[i]
+        if self.is_bytes(i) or line.op not in MOVES | {"cast"}:
+            return i
+        (source,) = line.args
+        if line.op == "cast":
+            return source if line.dtype.name == "int32" and self.is_bytes(source) else i
+        below = self.stored(source)
+        return (
+            self.add(Line(line.op, (below,), line.attrs, line.shape, self.lines[below].dtype))
+            if self.is_bytes(below)
+            else i
+        )
+
+    def widened(self, i: int, dtype: DType) -> int:
+        return i if self.lines[i].dtype is dtype else self.op("cast", i, dtype=dtype)
+
+    def is_bytes(self, i: int) -> bool:
+        return self.lines[i].dtype.name in ("int8", "uint8")
+
+    def are_bytes(self, *factors: int) -> bool:
+        """Whether both factors are bytes, one at least signed."""
+        names = [self.lines[self.stored(i)].dtype.name for i in factors]
+        return set(names) <= {"int8", "uint8"} and "int8" in names
 
     # Products
 
     def product(self, spec: _Spec, a: int, b: int) -> int:
-        """The product with its right factor in panels; 0 if that is not worth it."""
+        """The product with its factors laid out for it; 0 if that is not worth it."""
         if set(spec.left) - set(spec.out) != set(spec.right) - set(spec.out):
             return 0
         if spec.out and spec.out[-1] in spec.rows:
             return self.product(spec.turned(), b, a)
-        sizes = dict(zip(spec.right, self.lines[b].shape, strict=True))
-        sizes |= dict(zip(spec.left, self.lines[a].shape, strict=True))
+        sizes = dict(zip(spec.left + spec.right, self.lines[a].shape + self.lines[b].shape, strict=True))
         rows, columns, length = (prod(sizes[c] for c in letters) for letters in (spec.rows, spec.columns, spec.summed))
         if columns < 4 or length < 4 or prod(sizes.values()) < LEAST:
             return 0
-        if b not in self.fixed and rows < FEW:
-            return 0
-        return self.op("einsum", a, self.panels(b, spec, sizes), spec=str(spec))
+        if self.lines[a].dtype.kind != "f":
+            return self.of_bytes(spec, a, b, sizes, rows)
+        if length >= LONG:
+            return self.shared(spec, a, b, sizes)
+        return self.laid_out(spec, a, b, sizes, rows, columns, length)
 
-    def panels(self, b: int, spec: _Spec, sizes: dict[str, int]) -> int:
-        """The right factor again, read from where it is stored in panels."""
-        order = spec.batch + spec.summed + spec.columns
+    def laid_out(self, spec: _Spec, a: int, b: int, sizes: dict[str, int], rows: int, columns: int, length: int) -> int:
+        """The product with the right factor in panels, and the left one turned so that sums run along memory."""
+        steps = dict(zip(spec.left, self.strides(a), strict=True))
+        fixed = b in self.fixed
+        near = self.is_natural(b, spec) and 4 * length * columns <= NEAR
+        if fixed or (rows >= FEW and not near):
+            b = self.panels(b, spec, sizes, steps)
+        if columns >= MANY and min(steps[c] for c in spec.summed) >= APART:
+            order = spec.batch + spec.rows + spec.summed
+            x = self.op("permute", a, axes=tuple(spec.left.index(c) for c in order))
+            self.kept.add(x)
+            a = self.op("permute", x, axes=tuple(order.index(c) for c in spec.left))
+        return self.op("einsum", a, b, spec=str(spec))
+
+    def of_bytes(self, spec: _Spec, a: int, b: int, sizes: dict[str, int], rows: int) -> int:
+        """The product of bytes, four steps of the sum side by side in each column of a panel."""
+        if self.lines[self.stored(b)].dtype.name != "int8" or (b not in self.fixed and rows < FEW):
+            return 0
+        steps = dict(zip(spec.left, self.strides(self.stored(a)), strict=True))
+        last = min(spec.summed, key=lambda c: steps[c])
+        if steps[last] != 1 or sizes[last] % FOUR:
+            return 0
+        laid_out = self.panels(self.stored(b), spec, sizes, steps, FOUR)
+        a = self.widened(self.stored(a), self.lines[a].dtype)
+        return self.op("einsum", a, self.widened(laid_out, self.lines[b].dtype), spec=str(spec))
+
+    def shared(self, spec: _Spec, a: int, b: int, sizes: dict[str, int]) -> int:
+        """A long sum in parts: products of parts of the factors, added up by a second kernel."""
+        length, columns = (prod(sizes[c] for c in letters) for letters in (spec.summed, spec.columns))
+        most = min(MOST, ROOM // prod(sizes[c] for c in spec.out))
+        wanted = max(2, 4 * length * columns // NEAR)
+        letter, parts = max(((c, _parts(sizes[c], wanted, most)) for c in spec.summed), key=lambda found: found[1])
+        if parts == 1:
+            return self.laid_out(spec, a, b, sizes, prod(sizes[c] for c in spec.rows), columns, length)
+        if self.split_strides(self.lines[a]) is None:
+            self.kept.add(a)
+        new = next(c for c in "abcdefghijklmnopqrstuvwxyz" if c not in spec.left + spec.right)
+        left, right = (text.replace(letter, new + letter) for text in (spec.left, spec.right))
+        split = _Spec(left, right, new + spec.out)
+        sizes = sizes | {new: parts, letter: sizes[letter] // parts}
+        a = self.op("reshape", a, shape=tuple(sizes[c] for c in split.left))
+        b = self.op("reshape", b, shape=tuple(sizes[c] for c in split.right))
+        rows = prod(sizes[c] for c in split.rows)
+        y = self.laid_out(split, a, b, sizes, rows, columns, length // parts)
+        y = self.op("sum", y, axes=(0,))
+        return self.op("reshape", y, shape=tuple(sizes[c] for c in spec.out))
+
+    def strides(self, i: int) -> tuple[int, ...]:
+        """How far apart in memory neighbours along each axis of line i are, as far as movement tells."""
+        line = self.lines[i]
+        attrs = dict(line.attrs)
+        if i not in self.kept and line.op == "permute":
+            below = self.strides(line.args[0])
+            return tuple(below[axis] for axis in attrs["axes"])
+        if i not in self.kept and line.op == "windows":
+            below, n = self.strides(line.args[0]), len(attrs["size"])
+            outer = tuple(s * h for s, h in zip(below[-n:], attrs["stride"], strict=True))
+            return below[:-n] + outer + tuple(s * d for s, d in zip(below[-n:], attrs["dilation"], strict=True))
+        if i not in self.kept and line.op == "slice":
+            return tuple(abs(s * h) for s, h in zip(self.strides(line.args[0]), attrs["step"], strict=True))
+        if i not in self.kept and line.op == "reshape":
+            split = self.split_strides(line)
+            if split is not None:
+                return split
+        return tuple(prod(line.shape[axis + 1 :]) for axis in range(len(line.shape)))
+
+    def split_strides(self, line: Line) -> tuple[int, ...] | None:
+        """The strides of a reshape that only splits axes, or adds or drops such of size 1."""
+        if line.op != "reshape":
+            return ()
+        source, below = self.lines[line.args[0]].shape, self.strides(line.args[0])
+        found: list[int] = []
+        axes = iter([(n, s) for n, s in zip(source, below, strict=True) if n > 1])
+        left, step = 1, 0
+        for n in line.shape:
+            if n == 1:
+                found.append(0)
+                continue
+            if left == 1:
+                left, step = next(axes)
+                step *= left
+            if left % n:
+                return None
+            left, step = left // n, step // n
+            found.append(step)
+        return tuple(found)
+
+    def is_natural(self, b: int, spec: _Spec) -> bool:
+        """Whether the columns of the right factor are neighbours in memory, in order."""
+        steps, expected = dict(zip(spec.right, self.strides(b), strict=True)), 1
+        for c in reversed(spec.columns):
+            size = self.lines[b].shape[spec.right.index(c)]
+            if size > 1 and steps[c] != expected:
+                return False
+            expected *= size
+        return True
+
+    def panels(self, b: int, spec: _Spec, sizes: dict[str, int], steps: dict[str, int], deep: int = 1) -> int:
+        """The right factor again, read from where it is stored in panels, in the order in which the left one lies.
+
+        deep  steps of the sum that stand together in a column
+        """
+        order = spec.batch + "".join(sorted(spec.summed, key=lambda c: -steps[c])) + spec.columns
         shape = tuple(sizes[c] for c in order)
         batch, length, columns = (
             prod(sizes[c] for c in letters) for letters in (spec.batch, spec.summed, spec.columns)
@@ -133,10 +271,10 @@ class _Packer:
         if columns % PANEL:
             high = (0, 0, count * PANEL - columns)
             x = self.op("pad", x, low=(0, 0, 0), high=high, step=(1, 1, 1), value=0.0)
-        x = self.op("reshape", x, shape=(batch, length, count, PANEL))
-        x = self.op("permute", x, axes=(0, 2, 1, 3))
+        x = self.op("reshape", x, shape=(batch, length // deep, deep, count, PANEL))
+        x = self.op("permute", x, axes=(0, 3, 1, 4, 2))
         self.kept.add(x)
-        x = self.op("permute", x, axes=(0, 2, 1, 3))
+        x = self.op("permute", x, axes=(0, 2, 4, 1, 3))
         x = self.op("reshape", x, shape=(batch, length, count * PANEL))
         if columns % PANEL:
             x = self.op("slice", x, start=(0, 0, 0), stop=(batch, length, columns), step=(1, 1, 1))
@@ -149,18 +287,89 @@ class _Packer:
         """The convolution as a product of windows; 0 if it is none that is worth it."""
         x, w = line.args
         attrs = dict(line.attrs)
-        image, window = self.lines[x].shape, self.lines[w].shape
-        rank = len(image) - 3
+        window = self.lines[w].shape
+        rank = len(window) - 3
         if window[-1] < 4 or prod(line.shape) * prod(window[:-1]) // window[-3] < LEAST:
             return 0
         if prod(window[:rank]) * window[-2] < 4 or any(p < 0 for pair in attrs["pad"] for p in pair):
             return 0
-        x = self.padded(x, attrs)
+        if max(attrs["spread"]) > 1 and max(*attrs["stride"], *attrs["dilation"]) == 1 and line.dtype.kind == "f":
+            y = self.apart(line) if max(window[:rank]) == 1 else self.phases(line)
+            if y:
+                return y
+        if line.dtype.kind != "f":
+            x = self.stored(x)
+        return self.windowed(self.padded(x, attrs), w, attrs, line.dtype)
+
+    def windowed(self, x: int, w: int, attrs: dict[str, Any], dtype: DType) -> int:
+        """Windows of x, all of them inside, times w."""
+        window = self.lines[w].shape
+        rank = len(window) - 3
         space, places = "xyz"[:rank], "uvw"[:rank]
         x = self.op("permute", x, axes=(0, rank + 1, rank + 2, *range(1, rank + 1)))
         x = self.op("windows", x, size=window[:rank], stride=attrs["stride"], dilation=attrs["dilation"])
+        x = self.widened(x, dtype)
         spec = _Spec(f"ngc{space}{places}", f"{places}gcd", f"n{space}gd")
         return self.product(spec, x, w) or self.op("einsum", x, w, spec=str(spec))
+
+    def apart(self, line: Line) -> int:
+        """A window of one element over what is spread: its results are spread."""
+        attrs = dict(line.attrs)
+        x, w = line.args
+        y = self.windowed(x, w, attrs, line.dtype)
+        low, high = zip((0, 0), *attrs["pad"], (0, 0), (0, 0), strict=True)
+        return self.op("pad", y, low=low, high=high, step=(1, *attrs["spread"], 1, 1), value=0.0)
+
+    def phases(self, line: Line) -> int:
+        """A convolution over what is spread, without its zeros; 0 if a phase has no element of the window.
+
+        Results o = s t + r meet only the elements p = p0 + s j of the window, and these only x[t + j - low]: for each r
+        a convolution of its own, over x itself. Their results are put side by side, and then in order.
+        """
+        x, w = line.args
+        attrs, image, window = dict(line.attrs), self.lines[x].shape, self.lines[w].shape
+        rank = len(window) - 3
+        spread, axes = attrs["spread"], range(rank)
+        first = [[(attrs["pad"][d][0] - r) % spread[d] for r in range(spread[d])] for d in axes]
+        if any(p >= window[d] for d in axes for p in first[d]):
+            return 0
+        low = [[(attrs["pad"][d][0] - r - p) // spread[d] for r, p in enumerate(first[d])] for d in axes]
+        taps = [[-(-(window[d] - p) // spread[d]) for p in first[d]] for d in axes]
+        turns = [-(-line.shape[1 + d] // spread[d]) for d in axes]
+        before = [max(0, *low[d]) for d in axes]
+        after = [
+            max(0, *(turns[d] + j - 1 - b - image[1 + d] for j, b in zip(taps[d], low[d], strict=True))) for d in axes
+        ]
+        x = self.padded(x, {"pad": tuple(zip(before, after, strict=True)), "spread": (1,) * rank})
+        around, plain = (0, 0), {"stride": (1,) * rank, "dilation": (1,) * rank}
+        parts = []
+        for phase in product(*(range(s) for s in spread)):
+            begin = [before[d] - low[d][phase[d]] for d in axes]
+            end = [begin[d] + turns[d] + taps[d][phase[d]] - 1 for d in axes]
+            shape = self.lines[x].shape
+            part = self.op(
+                "slice", x, start=(0, *begin, 0, 0), stop=(shape[0], *end, *shape[-2:]), step=(1,) * len(shape)
+            )
+            some = self.op(
+                "slice",
+                w,
+                start=(*(first[d][phase[d]] for d in axes), 0, *around),
+                stop=window,
+                step=(*spread, 1, 1, 1),
+            )
+            y = self.windowed(part, some, plain, line.dtype)
+            parts.append(self.op("reshape", y, shape=(1, *self.lines[y].shape)))
+        return self.interleaved(self.op("concat", *parts, axis=0), line.shape, spread)
+
+    def interleaved(self, y: int, shape: tuple[int, ...], spread: tuple[int, ...]) -> int:
+        """[phases, n, *turns, group, co], one after the other, in the order of the places that they are results for."""
+        rank = len(spread)
+        _, n, *turns, group, co = self.lines[y].shape
+        y = self.op("reshape", y, shape=(*spread, n, *turns, group, co))
+        pairs = [axis for d in range(rank) for axis in (rank + 1 + d, d)]
+        y = self.op("permute", y, axes=(rank, *pairs, 2 * rank + 1, 2 * rank + 2))
+        y = self.op("reshape", y, shape=(n, *(t * s for t, s in zip(turns, spread, strict=True)), group, co))
+        return self.op("slice", y, start=(0,) * len(shape), stop=shape, step=(1,) * len(shape))
 
     def padded(self, x: int, attrs: dict[str, Any]) -> int:
         """The image with its zeros, stored; those of a turned image are put around the original."""
@@ -179,6 +388,12 @@ class _Packer:
         y = self.op("pad", x, low=low, high=high, step=step, value=0.0)
         self.kept.add(y)
         return y
+
+
+def _parts(n: int, wanted: int, most: int) -> int:
+    """The divisor of n next to `wanted`, above it if it can be, but not above `most`; 1 if there is none."""
+    divisors = [1, *(d for d in range(2, most + 1) if n % d == 0)]
+    return min((d for d in divisors if d >= wanted), default=divisors[-1])
 
 
 def pack(graph: Graph, weights: frozenset[int]) -> Packed:

@@ -150,6 +150,8 @@ OP: dict[str, bytes] = {
     **_numbered(b"\xfd", 248, "i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u"),
     **_numbered(b"\xfd", 250, "f32x4.convert_i32x4_s f32x4.convert_i32x4_u"),
     **_numbered(b"\xfd", 0x105, "f32x4.relaxed_madd f32x4.relaxed_nmadd - - - - i32x4.relaxed_laneselect"),
+    **_numbered(b"\xfd", 109, "i8x16.shr_u"),
+    **_numbered(b"\xfd", 0x113, "i32x4.relaxed_dot_i8x16_i7x16_add_s"),
     **_numbered(b"\xfe", 0, "memory.atomic.notify memory.atomic.wait32"),
     "i32.atomic.load": b"\xfe\x10", "i32.atomic.store": b"\xfe\x17", "i32.atomic.rmw.add": b"\xfe\x1e",
 }  # fmt: skip

@@ -7,7 +7,7 @@ variable of the sum; so convolutions, whose rows are pixels, need nothing of the
 large right factors lie in panels. wasm_tile.py writes the code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
@@ -16,16 +16,19 @@ from ..dtype import DType
 from ..index import linear
 from ..scalar import K, walk
 from .contraction import Contraction, contraction_of
-from .kernel import Kernel, Store
+from .kernel import Kernel, Store, vary
 from .wasm_schedule import extent, simplified
 
 __all__ = ["PANEL", "Factor", "Tiling", "tiling"]
 
 PANEL = 8  # columns that a tile computes
-ROWS = {True: 6, False: 5}  # of a tile: accumulators, two vectors of b and one element of a fit V8's 15 registers
+ROWS = {"fused": 6, "plain": 5, "dot": 5}  # of a tile: the sums, two vectors of b, one element of a and what else a
+# step needs (a product, a mask) fit V8's 15 registers
+FOUR = 4  # bytes that one instruction multiplies and adds up in each lane
 NEAR = 384 * 1024  # bytes of the left factor that stay in the second cache while the panels go by
 PARTS = 32  # a range has about this many parts, if it can
 WRITTEN_OUT = 12  # steps of a sum that are written out rather than looped over
+FEW = 5  # rows: fewer, and it costs more to read a right factor across than to multiply
 SHORT = 4  # sums of fewer steps are not worth a tile
 TYPES = ("float32", "int32", "uint32")
 
@@ -36,12 +39,14 @@ class Factor:
 
     argument  of the kernel
     place     the element for the first step of the sum, at the row, or at the panel's first column
-    steps     how much further each variable of the sum moves
+    steps     how much further each loop of the sum moves
+    size      bytes of an element
     """
 
     argument: int
     place: K
     steps: tuple[int, ...]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,9 @@ class Tiling:
 
     batch, row, panel, lane  variables that number the products, the rows, the panels, and the columns in a panel
     a, b       the factors
-    summed     variables of the sum, the innermost loop last
+    summed     how often each loop of the sum runs, the innermost last
     store      what to do with a sum, which stands in it as `total`
-    relaxed    whether a product and a sum are one instruction
+    kind       of a step: "fused" is a product and a sum in one instruction, "plain" in two, "dot" four of bytes
     """
 
     batch: tuple[K, ...]
@@ -61,11 +66,11 @@ class Tiling:
     lane: K
     a: Factor
     b: Factor
-    summed: tuple[K, ...]
+    summed: tuple[int, ...]
     store: Store
     total: K
     columns: int
-    relaxed: bool
+    kind: str
 
     @property
     def rows(self) -> int:
@@ -75,17 +80,17 @@ class Tiling:
     @property
     def tiles(self) -> int:
         """How many tiles the rows are cut into, of sizes that differ by at most one."""
-        return -(-self.rows // ROWS[self.relaxed])
+        return -(-self.rows // ROWS[self.kind])
 
     @property
     def length(self) -> int:
         """The number of steps of the sum."""
-        return prod(map(extent, self.summed))
+        return prod(self.summed)
 
     @property
     def block(self) -> int:
         """Tiles of rows that go by one panel after the other, so many that their part of the left factor stays near."""
-        unique = 4 * (self.a.place.high + 1) // self.rows  # windows overlap: a row has less than `length` of its own
+        unique = self.a.size * (self.a.place.high + 1) // self.rows  # windows overlap, and share what they read
         size = self.rows // self.tiles * min(4 * self.length, max(unique, 64))
         near = max(1, NEAR // size)
         products = prod(map(extent, self.batch)) * extent(self.panel)
@@ -114,7 +119,7 @@ class Tiling:
     def _is_padded(self) -> bool:
         """Whether four elements of b from a panel's start are in memory, also where there are not so many columns."""
         constant, terms = linear(self.b.place)
-        return all(c % 4 == 0 for c in (constant, *terms.values(), *self.b.steps))
+        return all(c * self.b.size % 16 == 0 for c in (constant, *terms.values(), *self.b.steps))
 
 
 def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
@@ -125,15 +130,21 @@ def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
     found = contraction_of(Kernel(kernel.name, axes, stores, kernel.arguments))
     if found is None or not found.columns or found.total.type not in TYPES:
         return None
-    if not all(_is_plain(x, kernel.arguments) for x in (found.a, found.b)):
+    found = replace(found, a=_element(found.a), b=_element(found.b))
+    if any(x.op != "load" or len(x.args) == 2 for x in (found.a, found.b)):
         return None
-    found = _split(found)
-    return _tiled(found, relaxed)
+    stored = kernel.arguments[found.store.argument]
+    types = tuple(kernel.arguments[x.value] for x in (found.a, found.b))
+    if relaxed and types[0].itemsize == 1 and types[1].name == "int8":
+        return _tiled(_split(found), types, "dot", stored)
+    if any(t.itemsize != 4 for t in types):
+        return None
+    return _tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain", stored)
 
 
-def _is_plain(x: K, arguments: tuple[DType, ...]) -> bool:
-    """Whether a factor is an element as it lies in memory."""
-    return x.op == "load" and len(x.args) == 1 and arguments[x.value].itemsize == 4
+def _element(x: K) -> K:
+    """What is loaded for a factor that is an integer of 32 bits, signed or not."""
+    return x.args[0] if x.op == "cast" and {x.type, x.args[0].type} <= {"int32", "uint32"} else x
 
 
 def _split(c: Contraction) -> Contraction:
@@ -161,28 +172,43 @@ def _numbered(variables: tuple[K, ...], number: K) -> dict[K, K]:
     return table | dict.fromkeys(variables[:1], number)
 
 
-def _tiled(c: Contraction, relaxed: bool) -> Tiling | None:
+def _tiled(c: Contraction, types: tuple[DType, ...], kind: str, stored: DType) -> Tiling | None:
     _, rows, columns, length = c.sizes
     if columns < 4 or length < SHORT:
         return None
     row, panel, lane = k.var("row", rows), k.var("panel", -(-columns // PANEL)), k.var("lane", PANEL)
-    table = _numbered(c.rows, row if rows > 1 else k.const(0, "index"))
+    near = sorted(c.rows, key=lambda v: -(vary(c.a.args[0], v) or 0))  # neighbouring rows lie near each other
+    table = _numbered(tuple(near), row if rows > 1 else k.const(0, "index"))
     table |= _numbered(c.columns, panel * PANEL + lane if columns > PANEL else lane)
-    a = _factor(c.a, c.summed, table)
-    b = _factor(c.b, c.summed, table)
+    a = _factor(c.a, c.summed, table, types[0])
+    b = _factor(c.b, c.summed, table, types[1])
     if a is None or b is None or lane in a.place.free:
         return None
     _, terms = linear(b.place)
-    if terms.get(lane) != 1 or any(lane in t.free for t in terms if t is not lane):
+    if terms.get(lane) != (FOUR if kind == "dot" else 1) or any(lane in t.free for t in terms if t is not lane):
         return None
-    b = Factor(b.argument, k.substitute(b.place, {lane: k.const(0, "index")}), b.steps)
+    b = replace(b, place=k.substitute(b.place, {lane: k.const(0, "index")}))
+    a, b, summed = _looped(a, b, [extent(v) for v in c.summed])
+    if kind == "dot":  # the innermost loop is within one instruction
+        if (*summed[-1:], *a.steps[-1:], *b.steps[-1:]) != (FOUR, 1, 1):
+            return None
+        a, b, summed = replace(a, steps=a.steps[:-1]), replace(b, steps=b.steps[:-1]), summed[:-1]
+    if rows < FEW and min(b.steps, default=PANEL) * b.size > 4 * PANEL:
+        return None
     total = k.make("total", c.total.type, (*c.batch, row, panel, lane))
     table[c.total] = total
-    store = Store(c.store.argument, k.substitute(c.store.index, table), k.substitute(c.store.value, table))
-    return Tiling(c.batch, row, panel, lane, a, b, c.summed, store, total, columns, relaxed)
+    value = _low_bits(c.store.value) if stored.name == "int8" else c.store.value
+    store = Store(c.store.argument, k.substitute(c.store.index, table), k.substitute(value, table))
+    return Tiling(c.batch, row, panel, lane, a, b, summed, store, total, columns, kind)
 
 
-def _factor(x: K, summed: tuple[K, ...], table: dict[K, K]) -> Factor | None:
+def _low_bits(value: K) -> K:
+    """The value before it was brought into the range of int8, if it was: storing drops the high bits anyway."""
+    low, by = (value.args[0], value.args[1]) if value.op == "shr" else (value, None)
+    return low.args[0] if low.op == "shl" and low.args[1] is by and by is k.const(24, value.type) else value
+
+
+def _factor(x: K, summed: tuple[K, ...], table: dict[K, K], dtype: DType) -> Factor | None:
     """A factor's place and steps, if the variables of the sum each move it by a fixed step that is not negative."""
     constant, terms = linear(k.substitute(x.args[0], table))
     place = k.const(constant, "index")
@@ -194,16 +220,29 @@ def _factor(x: K, summed: tuple[K, ...], table: dict[K, K]) -> Factor | None:
             return None
         else:
             place = place + term * c
-    return Factor(x.value, place, tuple(steps.values()))
+    return Factor(x.value, place, tuple(steps.values()), dtype.itemsize)
+
+
+def _looped(a: Factor, b: Factor, extents: list[int]) -> tuple[Factor, Factor, tuple[int, ...]]:
+    """The loops of a sum, ordered so that the left factor is read along memory; those that run together are one."""
+    loops = sorted(zip(a.steps, b.steps, extents, strict=True), reverse=True)
+    merged: list[tuple[int, int, int]] = []
+    for one, other, n in loops:
+        if merged and merged[-1][:2] == (n * one, n * other):
+            merged[-1] = (one, other, merged[-1][2] * n)
+        elif n > 1:
+            merged.append((one, other, n))
+    ones, others, counts = zip(*merged, strict=True) if merged else ((), (), ())
+    return replace(a, steps=ones), replace(b, steps=others), counts
 
 
 def written_out(t: Tiling) -> tuple[int, list[tuple[int, int]]]:
     """How many of the sum's variables are loops, and where the steps inside them read a and b."""
     steps = [(0, 0)]
     loops = len(t.summed)
-    while loops and len(steps) * extent(t.summed[loops - 1]) <= WRITTEN_OUT:
+    while loops and len(steps) * t.summed[loops - 1] <= WRITTEN_OUT:
         loops -= 1
-        v = range(extent(t.summed[loops]))
+        v = range(t.summed[loops])
         one, other = t.a.steps[loops], t.b.steps[loops]
         steps = [(n * one + x, n * other + y) for n, (x, y) in product(v, steps)]
     return loops, steps

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..program.program import Buffer
-from .kernel import Kernel
+from .kernel import Kernel, cost
 from .wasm_bytes import OP, Function, get, i32, i64, memarg, module, put, tee, uleb
-from .wasm_loops import Compiled, compile_kernel
+from .wasm_contraction import tiling
+from .wasm_dot import Dots
+from .wasm_loops import WORTH, Compiled, compile_kernel
 from .wasm_scatter import compile_scatter
-from .wasm_tile import compile_contraction
+from .wasm_tile import Tiles
 
 __all__ = ["Module", "Place", "assemble", "places_of"]
 
@@ -88,9 +90,19 @@ def assemble(
     return Module(data, flag, tuple(names[numbers[kernel]] for kernel in kernels), sizes)
 
 
+def _compile_contraction(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
+    """The function of a kernel that is a contraction which tiles suit, or None."""
+    plan = tiling(kernel, relaxed=relaxed)
+    if plan is None:
+        return None
+    body = (Dots if plan.kind == "dot" else Tiles)(kernel, plan).written()
+    grain = -(-WORTH * plan.total_parts // max(1, cost(kernel)))
+    return Compiled(len(kernel.arguments) + 2, body, plan.total_parts, max(1, grain))
+
+
 def _compile(kernel: Kernel, relaxed: bool) -> Compiled:
     """By whoever claims the kernel first; loops as K has them serve all."""
-    claimed = compile_contraction(kernel, relaxed=relaxed) or compile_scatter(kernel, relaxed=relaxed)
+    claimed = _compile_contraction(kernel, relaxed=relaxed) or compile_scatter(kernel, relaxed=relaxed)
     return claimed or compile_kernel(kernel, relaxed=relaxed)
 
 

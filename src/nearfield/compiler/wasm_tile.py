@@ -11,16 +11,16 @@ registers for the rest.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..scalar import K
-from .kernel import Kernel, cost
+from .kernel import Kernel
 from .wasm_bytes import OP, get, i32, memarg, put, tee, v128
-from .wasm_contraction import PANEL, Tiling, tiling, written_out
-from .wasm_loops import WORTH, Compiled
+from .wasm_contraction import PANEL, Factor, Tiling, written_out
 from .wasm_schedule import extent
 from .wasm_values import Values
 
-__all__ = ["compile_contraction"]
+__all__ = ["Tile", "Tiles"]
 
 UNROLL = 4  # steps of the sum in one turn of the loop
 CHAINS = 8  # sums that wait for each other as little as the processor can make them
@@ -29,21 +29,25 @@ MULTIPLY["uint32"] = MULTIPLY["int32"]
 Pointer = tuple[int, int]  # a local, and a constant to add to it
 
 
-def compile_contraction(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
-    """The function of a kernel that is a contraction which tiles suit, or None."""
-    found = tiling(kernel, relaxed=relaxed)
-    if found is None:
-        return None
-    body = _Tiles(kernel, found).written()
-    total, work = found.total_parts, cost(kernel)
-    return Compiled(len(kernel.arguments) + 2, body, total, max(1, -(-WORTH * total // max(1, work))))
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The registers of a tile.
+
+    left     where each row of a is
+    vectors  of b: the column where each begins, and how many of its lanes may be read
+    sums     accumulators: for each row one for each vector; and copies of these, for short sums of few rows
+    """
+
+    left: list[Pointer]
+    vectors: list[tuple[int, int]]
+    sums: list[list[int]]
 
 
-class _Tiles(Values):
+class Tiles(Values):
     """The function of one kernel."""
 
     def __init__(self, kernel: Kernel, plan: Tiling) -> None:
-        super().__init__(kernel.arguments, plan.relaxed)
+        super().__init__(kernel.arguments, plan.kind != "plain")
         self.plan = plan
         self.jams = (plan.row, plan.lane)
         self.count([plan.store.value, plan.store.index])
@@ -52,15 +56,20 @@ class _Tiles(Values):
         self.kind = plan.total.type
         self.loops, self.steps = written_out(plan)
         self.sums: list[int] = []
-        self.vector = [self.f.local("v128") for _ in range(3)]
+        self.vectors = [self.f.local("v128") for _ in range(PANEL)]
+        self.splat = self.f.local("v128")
         self.pointers: list[int] = []
         self.right = self.f.local("i32")
 
     def written(self) -> bytes:
         """The function's entry in the code section."""
+        self.parts()
+        return self.f.body(bytes(self.chain[0].code))
+
+    def parts(self) -> None:
+        """The parts of the range."""
         part = self.begin
         self._loop(None, part, 1, get(self.end), lambda: self._part(part))
-        return self.f.body(bytes(self.chain[0].code))
 
     # Loops
 
@@ -92,8 +101,8 @@ class _Tiles(Values):
         for v, local in [*places, (plan.panel, panel)]:
             self.enter(v, local)
         full, rest = divmod(plan.columns, PANEL)
-        whole = self._branch(lambda: self._rows(block, PANEL)) if full else b""
-        partial = self._branch(lambda: self._rows(block, rest)) if rest else b""
+        whole = self.written_apart(lambda: self.rows(block, PANEL)) if full else b""
+        partial = self.written_apart(lambda: self.rows(block, rest)) if rest else b""
         if full and rest:
             whole = get(panel) + i32(full) + OP["i32.lt_u"] + OP["if"] + whole + OP["else"] + partial + OP["end"]
         self.emit(whole or partial)
@@ -101,12 +110,13 @@ class _Tiles(Values):
             scope = self.leave()
             self.emit(bytes(scope.code))
 
-    def _branch(self, body: Callable[[], None]) -> bytes:
+    def written_apart(self, body: Callable[[], None]) -> bytes:
+        """The code that body emits, for a branch."""
         self.enter()
         body()
         return bytes(self.leave().code)
 
-    def _rows(self, block: int, width: int) -> None:
+    def rows(self, block: int, width: int) -> None:
         """The tiles of a block: first those of the larger size, then those of the smaller."""
         plan = self.plan
         size, larger = divmod(plan.rows, plan.tiles)
@@ -141,23 +151,32 @@ class _Tiles(Values):
         count = rows * len(vectors)
         while len(self.sums) < count * copies:
             self.sums.append(self.f.local("v128"))
-        self.emit(b"".join(v128(bytes(4)) + put(s) for s in self.sums[: count * copies]))
-        left = self._left(rows)
-        self._point(self.right, self.plan.b.argument, self.plan.b.place)
-        self._over(0, left, vectors, count, copies)
-        add = OP[MULTIPLY[self.kind][1]]
-        for n in range(count):
-            for c in range(1, copies):
-                self.emit(get(self.sums[n]) + get(self.sums[n + c * count]) + add + put(self.sums[n]))
-        self._finish(rows, vectors, width)
+        tile = Tile(self.left(rows), vectors, [self.sums[c * count : (c + 1) * count] for c in range(copies)])
+        self.point(self.right, self.plan.b)
+        self.summed(tile)
+        self._finish(rows, tile, width)
 
-    def _point(self, local: int, argument: int, place: K) -> None:
-        for term in self._nested(place):
+    def summed(self, tile: Tile) -> None:
+        """Leave a tile's sums in the first copy of its accumulators."""
+        self.emit(b"".join(v128(bytes(4)) + put(s) for copy in tile.sums for s in copy))
+        self.over(0, tile)
+        self.join(tile)
+
+    def join(self, tile: Tile) -> None:
+        """Add the copies of the accumulators up."""
+        add = OP[MULTIPLY[self.kind][1]]
+        for other in tile.sums[1:]:
+            for s, t in zip(tile.sums[0], other, strict=True):
+                self.emit(get(s) + get(t) + add + put(s))
+
+    def point(self, local: int, factor: Factor) -> None:
+        """Let a local point to the first element of a factor."""
+        for term in self._nested(factor.place):
             self.value(term, "s")
-        address, offset = self.address(argument, place)
+        address, offset = self.address(factor.argument, factor.place)
         self.emit(address + (i32(offset) + OP["i32.add"] if offset else b"") + put(local))
 
-    def _left(self, rows: int) -> list[Pointer]:
+    def left(self, rows: int) -> list[Pointer]:
         """Where each row of a begins: constant distances from one pointer, or from pointers of their own."""
         a, found, known = self.plan.a, [], dict[bytes, int]()
         for n in range(rows):
@@ -176,75 +195,73 @@ class _Tiles(Values):
 
     # Sums
 
-    def _over(self, level: int, left: list[Pointer], vectors: list[tuple[int, int]], count: int, copies: int) -> None:
-        """The loops over the variables of the sum from `level` on. Pointers are afterwards where they were before."""
+    def over(self, level: int, tile: Tile) -> None:
+        """The loops of the sum from `level` on. Pointers are then where they were before, but for the outermost."""
         plan = self.plan
         if level == self.loops:
-            self._steps(self.steps, left, vectors, count, copies)
+            self._steps(self.steps, tile)
             return
-        n, one, other = extent(plan.summed[level]), plan.a.steps[level], plan.b.steps[level]
+        n, one, other = plan.summed[level], plan.a.steps[level], plan.b.steps[level]
         innermost = level == self.loops - 1
         turn = max(1, UNROLL // len(self.steps)) if innermost else 1
         turns, rest = divmod(n, turn)
         local = self.f.local("i32")
         self.emit(i32(turns) + put(local) + OP["loop"])
         if innermost:
-            steps = [(u * one + x, u * other + y) for u in range(turn) for x, y in self.steps]
-            self._steps(steps, left, vectors, count, copies)
+            self._steps([(u * one + x, u * other + y) for u in range(turn) for x, y in self.steps], tile)
         else:
-            self._over(level + 1, left, vectors, count, copies)
-        self._move(left, turn * one, turn * other)
+            self.over(level + 1, tile)
+        self._move(tile, turn * one, turn * other)
         self.emit(get(local) + i32(1) + OP["i32.sub"] + tee(local) + OP["br_if"] + b"\0" + OP["end"])
         if rest:
-            steps = [(u * one + x, u * other + y) for u in range(rest) for x, y in self.steps]
-            self._steps(steps, left, vectors, count, copies)
+            self._steps([(u * one + x, u * other + y) for u in range(rest) for x, y in self.steps], tile)
         if level:
-            self._move(left, -turns * turn * one, -turns * turn * other)
+            self._move(tile, -turns * turn * one, -turns * turn * other)
 
-    def _move(self, left: list[Pointer], one: int, other: int) -> None:
-        for pointer in dict.fromkeys(p for p, _ in left) if one else ():
-            self.emit(get(pointer) + i32(4 * one) + OP["i32.add"] + put(pointer))
+    def _move(self, tile: Tile, one: int, other: int) -> None:
+        for pointer in dict.fromkeys(p for p, _ in tile.left) if one else ():
+            self.emit(get(pointer) + i32(one * self.plan.a.size) + OP["i32.add"] + put(pointer))
         if other:
-            self.emit(get(self.right) + i32(4 * other) + OP["i32.add"] + put(self.right))
+            self.emit(get(self.right) + i32(other * self.plan.b.size) + OP["i32.add"] + put(self.right))
 
-    def _steps(
-        self, steps: list[tuple[int, int]], left: list[Pointer], vectors: list[tuple[int, int]], count: int, copies: int
-    ) -> None:
+    def _steps(self, steps: list[tuple[int, int]], tile: Tile) -> None:
         """Some steps of the sum, in a row."""
-        code = bytearray()
-        splat = self.vector[2]
+        b = self.plan.b
         for n, (one, other) in enumerate(steps):
-            sums = self.sums[count * (n % copies) :]
-            for v, (column, lanes) in enumerate(vectors):
+            for (column, lanes), v in zip(tile.vectors, self.vectors, strict=False):
                 op = OP["v128.load" if lanes == 4 else "v128.load32_zero"]
-                code += get(self.right) + op + memarg(4 * (other + column), 2) + put(self._right_vector(v))
-            for r, (pointer, offset) in enumerate(left):
-                code += get(pointer) + OP["v128.load32_splat"] + memarg(offset + 4 * one, 2) + put(splat)
-                for v in range(len(vectors)):
-                    at = sums[r * len(vectors) + v]
-                    code += self._added(get(splat), get(self._right_vector(v)), at)
-        self.emit(bytes(code))
+                self.emit(get(self.right) + op + memarg(other * b.size + 4 * column) + put(v))
+            self.step(tile, n, one)
 
-    def _right_vector(self, n: int) -> int:
-        while len(self.vector) < n + 2:
-            self.vector.append(self.f.local("v128"))
-        return self.vector[n if n < 2 else n + 1]
+    def step(self, tile: Tile, n: int, one: int) -> None:
+        """Step n of some: the element of a, `one` further, of each row, times the vectors of b."""
+        sums, width = tile.sums[n % len(tile.sums)], len(tile.vectors)
+        for r, (pointer, offset) in enumerate(tile.left):
+            word = get(pointer) + OP["v128.load32_splat"] + memarg(offset + one * self.plan.a.size)
+            self.emit(self.repeated(word) + put(self.splat))
+            for v, at in zip(self.vectors, sums[r * width : (r + 1) * width], strict=False):
+                self.emit(self.added(get(self.splat), get(v), get(at)) + put(at))
 
-    def _added(self, a: bytes, b: bytes, at: int) -> bytes:
-        if self.kind == "float32" and self.relaxed:
-            return a + b + get(at) + OP["f32x4.relaxed_madd"] + put(at)
+    def repeated(self, word: bytes) -> bytes:
+        """What is multiplied in all lanes, of four bytes of a in each."""
+        return word
+
+    def added(self, a: bytes, b: bytes, total: bytes) -> bytes:
+        """total + a · b"""
+        if self.plan.kind == "fused":
+            return a + b + total + OP["f32x4.relaxed_madd"]
         multiply, add = MULTIPLY[self.kind]
-        return get(at) + a + b + OP[multiply] + OP[add] + put(at)
+        return total + a + b + OP[multiply] + OP[add]
 
     # Results
 
-    def _finish(self, rows: int, vectors: list[tuple[int, int]], width: int) -> None:
+    def _finish(self, rows: int, tile: Tile, width: int) -> None:
         """Store what is made of the sums."""
         plan = self.plan
         self.enter(plan.lane, self.zero)
         for r in range(rows):
-            for v, (column, lanes) in enumerate(vectors):
-                at = self.sums[r * len(vectors) + v]
+            for v, (column, lanes) in enumerate(tile.vectors):
+                at = tile.sums[0][r * len(tile.vectors) + v]
                 if lanes == 4 and column + 4 <= width:
                     self.lane = plan.lane
                     self._store(r, column, get(at))

@@ -1,0 +1,107 @@
+"""Contractions of bytes: four products and their sum in one instruction, exact on every engine.
+
+`i32x4.relaxed_dot_i8x16_i7x16_add_s` multiplies signed bytes w with bytes x of 7 bits. What it does with an eighth bit
+of x, WebAssembly leaves open: processors take x as signed (ARM), or as unsigned (x86), and of the latter some have
+sums of two products in 16 bits, where they may saturate. The function asks the processor that it runs on, once:
+
+    unsigned, without saturation   x - 128 is computed as x with its sign turned: Σ w (x + 128) - 128 Σ w
+    signed                         as for signed x it is
+    else                           Σ w (x & 127) ± 128 Σ w (x >> 7), each with 7 bits of x
+
+Σ w is computed once for each panel. The panels are of bytes: 8 columns of four steps each.
+"""
+
+from struct import pack
+
+from .kernel import Kernel
+from .wasm_bytes import OP, get, i32, put, v128
+from .wasm_contraction import Tiling
+from .wasm_tile import Tile, Tiles
+
+__all__ = ["Dots"]
+
+DOT = OP["i32x4.relaxed_dot_i8x16_i7x16_add_s"]
+SIGN = v128(b"\x80" * 4)
+SEVEN = v128(b"\x7f" * 4)
+ONES = v128(b"\x01" * 4)
+
+
+def _lane(code: bytes) -> bytes:
+    return code + OP["i32x4.extract_lane"] + b"\0"
+
+
+def _asked(w: int, answer: int) -> bytes:
+    """Whether four products of w with a byte of eight ones give this sum."""
+    dot = v128(pack("<b", w) * 4) + v128(b"\xff" * 4) + v128(bytes(4)) + DOT
+    return _lane(dot) + i32(answer) + OP["i32.eq"]
+
+
+class Dots(Tiles):
+    """The function of a kernel whose left factor is of int8 or uint8, and whose right one is of int8."""
+
+    def __init__(self, kernel: Kernel, plan: Tiling) -> None:
+        super().__init__(kernel, plan)
+        self.signed = kernel.arguments[plan.a.argument].name == "int8"
+        self.flip = self.f.local("v128")  # turns the sign of x, or nothing
+        self.weight = self.f.local("v128")  # what Σ w counts then
+        self.weights = [self.f.local("v128") for _ in range(2)]  # Σ w of the panel's columns, times that
+        self.seven: bytes = b""  # what the slow way does to the bytes of x; nothing: the fast way
+
+    def parts(self) -> None:
+        """The range, in the way that the processor computes exactly."""
+        unsigned = _asked(127, 4 * 127 * 255) + _asked(-128, -4 * 128 * 255) + OP["i32.and"]
+        signed = _asked(127, -4 * 127) + _asked(-128, 4 * 128) + OP["i32.and"]
+        is_unsigned, is_signed = self.f.local("i32"), self.f.local("i32")
+        turned, offset = (is_unsigned, -128) if self.signed else (is_signed, 128)
+        self.emit(unsigned + put(is_unsigned) + signed + put(is_signed))
+        for local, yes in ((self.flip, SIGN), (self.weight, v128(pack("<i", offset)))):
+            self.emit(yes + v128(bytes(4)) + get(turned) + OP["select"] + put(local))
+        fast = self.written_apart(super().parts)
+        self.seven = SEVEN
+        slow = self.written_apart(super().parts)
+        either = get(is_unsigned) + get(is_signed) + OP["i32.or"]
+        self.emit(either + OP["if"] + fast + OP["else"] + slow + OP["end"])
+
+    def rows(self, block: int, width: int) -> None:
+        if not self.seven:
+            vectors = self.plan.vectors(width)
+            self.point(self.right, self.plan.b)
+            self.emit(b"".join(v128(bytes(4)) + put(w) for w in self.weights))
+            self.over(0, Tile([], vectors, [self.weights[: len(vectors)]]))
+            for w in self.weights[: len(vectors)]:
+                self.emit(get(w) + get(self.weight) + OP["i32x4.mul"] + put(w))
+        super().rows(block, width)
+
+    def step(self, tile: Tile, n: int, one: int) -> None:
+        if tile.left:
+            super().step(tile, n, one)
+            return
+        for v, at in zip(self.vectors, tile.sums[0], strict=False):
+            self.emit(get(v) + ONES + get(at) + DOT + put(at))
+
+    def summed(self, tile: Tile) -> None:
+        if not self.seven:
+            for c, copy in enumerate(tile.sums):
+                for n, s in enumerate(copy):
+                    start = v128(bytes(4)) if c else get(self.weights[n % len(tile.vectors)])
+                    self.emit(start + put(s))
+            self.over(0, tile)
+            self.join(tile)
+            return
+        self.seven = SEVEN + OP["v128.and"]
+        super().summed(tile)
+        low = [self.f.local("v128") for _ in tile.sums[0]]
+        self.emit(b"".join(get(s) + put(t) for s, t in zip(tile.sums[0], low, strict=True)))
+        self.seven = i32(7) + OP["i8x16.shr_u"]
+        self.left(len(tile.left))
+        self.point(self.right, self.plan.b)
+        super().summed(tile)
+        for s, t in zip(tile.sums[0], low, strict=True):
+            high = get(s) + i32(7) + OP["i32x4.shl"]
+            self.emit(get(t) + high + OP["i32x4.sub" if self.signed else "i32x4.add"] + put(s))
+
+    def repeated(self, word: bytes) -> bytes:
+        return word + (self.seven or get(self.flip) + OP["v128.xor"])
+
+    def added(self, a: bytes, b: bytes, total: bytes) -> bytes:
+        return b + a + total + DOT

@@ -1,0 +1,49 @@
+"""Contractions in tiles, in the browser: its processor is asked there how it multiplies bytes."""
+
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+
+import nearfield as nf
+from browser.case_programs import TARGETS
+from browser.harness import Site, watched_page
+from nearfield import nn
+from nearfield.compiler.build import build
+from nearfield.graph.interpret import interpret
+from nearfield.program.codec import encode
+from nearfield.tensor import Tensor
+from test_contraction import graph_of, octets, whole
+
+
+def bytes_product(a: Tensor, b: Tensor) -> Tensor:
+    return nf.astype(a, "int32") @ nf.astype(b, "int32")
+
+
+JOBS: dict[str, tuple[Any, list[Any]]] = {
+    "product": (lambda a, b, bias: nn.relu(a @ b + bias), [whole(61, 40), whole(40, 33), whole(33)]),
+    "convolution": (lambda x, w: nn.conv2d(x, w, padding=1), [whole(1, 13, 13, 16), whole(3, 3, 16, 20)]),
+    "long sum": (lambda a, b: a @ b, [whole(9, 8192), whole(8192, 12)]),
+    "int8": (bytes_product, [octets("int8", 27, 132), octets("int8", 132, 13)]),
+    "uint8": (bytes_product, [octets("uint8", 40, 64), octets("int8", 64, 24)]),
+}
+
+
+@pytest.mark.parametrize("target", ["wasm", "wasm-simd"])
+def test_contractions_in_the_browser(target: str, browser: Browser, site: Site, tmp_path: Path) -> None:
+    """Exactly what NumPy says, of small whole numbers and of all bytes."""
+    site.folders["/contractions/"] = tmp_path
+    with watched_page(browser) as page:
+        page.goto(f"{site.url}/pages/cases.html")
+        page.wait_for_function("'runProgram' in globalThis")
+        for name, (make, arrays) in JOBS.items():
+            graph = graph_of(make, arrays)
+            (tmp_path / "job.nfp").write_bytes(encode(build(graph, TARGETS[target]).program))
+            (tmp_path / "job.bin").write_bytes(b"".join(x.tobytes() for x in arrays))
+            answer = page.evaluate("runProgram('wasm', '../contractions/job.nfp', '../contractions/job.bin')")
+            (want,) = interpret(graph, arrays)
+            got = np.frombuffer(b64decode(answer["outputs"][0]), want.dtype).reshape(want.shape)
+            np.testing.assert_array_equal(got, want, err_msg=name)
