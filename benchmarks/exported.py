@@ -35,7 +35,7 @@ TARGETS = {"wasm": frozenset({"relaxed-simd"}), "webgpu": frozenset()}
 def export_workload(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """Write one workload, and return what pages must know of it."""
     workload = WORKLOADS[name]
-    job, target = workload.make(), folder / name
+    job, target = workload.make(), folder / f"{name}.new"
     shutil.rmtree(target, ignore_errors=True)
     fixed = getattr(job.function, "weights", [])
     tensors: dict[str, nf.Tensor] = {k: nf.asarray(x) for k, x in job.inputs.items()}
@@ -50,6 +50,8 @@ def export_workload(name: str, folder: Path = FOLDER) -> dict[str, Any]:
         rows = json.loads((target / "model.json").read_text(encoding="utf-8"))["outputs"]
         about["outputs"] = prod(rows[0]["shape"])
     save_tensors(target / "tensors.safetensors", tensors)
+    shutil.rmtree(folder / name, ignore_errors=True)
+    target.rename(folder / name)
     return about
 
 
