@@ -130,6 +130,8 @@ WRONG: list[Callable[[], Any]] = [
     lambda: nn.Conv2d(3, 8, 3, padding="full")(IMAGE),
     lambda: nn.conv2d(IMAGE, V),
     lambda: nn.max_pool(IMAGE, 9),
+    lambda: nn.max_pool(IMAGE, "2"),
+    lambda: nn.max_pool(V, 2),
     lambda: nn.Linear("4", 8),
     lambda: nn.Linear(4, 8.5),
     lambda: nn.Linear(4, 0),

@@ -5,6 +5,7 @@ source  Dumoulin & Visin 2016, arXiv:1603.07285, "A guide to convolution arithme
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from ..errors import ShapeError
 from ..shape import check
@@ -26,8 +27,10 @@ Pads = tuple[tuple[int, int], ...]
 
 def _each(who: str, name: str, value: Sizes, rank: int) -> tuple[int, ...]:
     """One number per axis of space, from one for all or one each."""
-    sizes = (value,) * rank if isinstance(value, int) else tuple(value)
-    if len(sizes) != rank or min(sizes, default=1) < 1:
+    if rank < 1:
+        raise ShapeError(f"{who}: x has rank {rank + 2}; accepted is [n, *space, c], such as [n, h, w, c]. Reshape x.")
+    sizes: tuple[Any, ...] = tuple(value) if isinstance(value, (list, tuple)) else (value,) * rank
+    if len(sizes) != rank or not all(isinstance(n, int) and n >= 1 for n in sizes):
         raise ShapeError(
             f"{who}: {name} is {value!r}; accepted are a number from 1, or {rank} of them, one per axis of space."
         )
