@@ -233,6 +233,16 @@ def check_device(
     check_touch(browser, url)
 
 
+def has_browser() -> bool:
+    """Whether there is one; says what to do if not."""
+    found = os.access(CHROMIUM, os.X_OK)
+    if not found:
+        print(
+            f"No browser at {CHROMIUM}: install Chromium (as root: apt-get install chromium), or set CHROMIUM to its path."
+        )
+    return found
+
+
 def check(folder: Path, network: Digits, held_out: Dataset) -> int:
     """0 if the page works on both devices, else 1; says what does not."""
     images, labels = (np.asarray(a.numpy()) for a in held_out.arrays)

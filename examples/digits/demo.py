@@ -80,6 +80,11 @@ def main() -> int:
     if asked.data:
         asked.data.write_bytes(data)
         return 0
+    if asked.check:
+        from check import has_browser
+
+        if not has_browser():
+            return 1
     network, held_out = trained(data)
     accuracy = measured(network, held_out)
     publish(network)
