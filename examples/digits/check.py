@@ -237,9 +237,7 @@ def has_browser() -> bool:
     """Whether there is one; says what to do if not."""
     found = os.access(CHROMIUM, os.X_OK)
     if not found:
-        print(
-            f"No browser at {CHROMIUM}: install Chromium (as root: apt-get install chromium), or set CHROMIUM to its path."
-        )
+        print(f"No browser at {CHROMIUM}: install Chromium (as root: apt-get install chromium), or set CHROMIUM.")
     return found
 
 
