@@ -9,6 +9,7 @@ import pytest
 
 import nearfield as nf
 from nearfield import nn, optim
+from nearfield.errors import TraceError
 from nearfield.jit import Jit
 from nearfield.runtime import current_device
 
@@ -211,6 +212,24 @@ def test_a_weak_reference_sees_the_old_tensor_go() -> None:
     step(nf.asarray(X))
     gc.collect()
     assert watched() is None
+
+
+def test_a_trace_that_fails_leaves_no_state() -> None:
+    """Slots that an optimiser has made while it was traced have no value, and go."""
+    model, adam, fail = nn.Sequential(linear(3, 3)), optim.Adam(0.1), [True]
+
+    @nf.jit
+    def step(x: nf.Tensor) -> nf.Tensor:
+        loss, grads = nn.value_and_grad(model, lambda x: nf.mean(nf.square(model(x))))(x)
+        adam.update(model, grads)
+        return loss if not fail or loss > 0 else x
+
+    with pytest.raises(TraceError):
+        step(nf.asarray(X))
+    assert not adam.slots
+    fail.clear()
+    first = step(nf.asarray(X)).item()
+    assert step(nf.asarray(X)).item() < first
 
 
 class Pair(nn.Module):

@@ -34,7 +34,7 @@ __array_api_version__ = "2024.12"
 _LATER = {
     "data": ".data", "deploy": ".deploy", "nn": ".nn", "optim": ".optim", "train": ".train",
     "History": ".train.history", "evaluate": ".train.fit", "fit": ".train.fit", "predict": ".train.fit",
-    "export": ".deploy.export", "load": ".deploy.model",
+    "export": ".deploy.export", "load": ".deploy.model", "tune": ".deploy.tune",
 }  # fmt: skip
 _ROOMS = {
     "argument", "cli", "data", "device", "dtype", "errors", "functional", "graph", "index", "nn", "op", "ops", "optim",

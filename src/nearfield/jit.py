@@ -13,7 +13,7 @@ from .grad import tape
 from .random import default_generator
 from .replay import Recording, Replay
 from .runtime import current_device
-from .state import changes
+from .state import changes, keep_only
 from .tensor import Node, Tensor
 from .trace import trace
 from .tree import flatten_tree, unflatten_tree
@@ -102,6 +102,19 @@ class Jit:
     def _call(self, leaves: list[Any], structure: Any, inputs: list[Tensor], form: tuple[Any, ...]) -> Any:
         """A call that is traced, or for which state has to be found anew."""
         steady = changes() == self.settled
+        recording, owners, state = self._found(leaves, structure, inputs, form)
+        leaves.clear()
+        result = recording.run(inputs, state, owners)
+        replay = Replay.of(recording, owners, len(inputs)) if steady else None
+        if replay is not None:
+            _remember(self.replays, form, replay)
+        self.settled = changes()
+        return result
+
+    def _found(
+        self, leaves: list[Any], structure: Any, inputs: list[Tensor], form: tuple[Any, ...]
+    ) -> tuple[Recording, list[Any], list[Tensor]]:
+        """The recording for a call, the owners of its state, and this."""
         owners = self._owners(leaves)
         state = [t for owner in owners for t in owner.state_tensors().values()]
         key = form, *_mode(owners, state)
@@ -112,13 +125,27 @@ class Jit:
         if recording.draws:
             owners = [*owners, default_generator()]
             state = [*state, *default_generator().state_tensors().values()]
-        leaves.clear()
-        result = recording.run(inputs, state, owners)
-        replay = Replay.of(recording, owners, len(inputs)) if steady else None
-        if replay is not None:
-            _remember(self.replays, form, replay)
-        self.settled = changes()
-        return result
+        return recording, owners, state
+
+    def recorded(self, *args: Any, **options: Any) -> tuple[Recording, list[Node]]:
+        """The recording for these arguments, made if need be, and the nodes whose values are its inputs now."""
+        leaves, structure = flatten_tree((args, options))
+        inputs, form = self._form(leaves, structure)
+        owners = self._owners(leaves)
+        before = [owner.state_tensors().keys() for owner in owners]
+        recording, _, state = self._found(leaves, structure, inputs, form)
+        if -1 in recording.changed:  # what the trace has made has no value: the next call traces again
+            for key in [key for key, found in self.recordings.items() if found is recording]:
+                del self.recordings[key]
+            for owner, names in zip(owners, before, strict=True):
+                keep_only(owner, names)
+        return recording, [t.node for t in (*inputs, *state)] + recording.captured
+
+    def forget(self) -> None:
+        """Find or build the Programs anew at the next calls."""
+        self.replays.clear()
+        for recording in self.recordings.values():
+            recording.ready.clear()
 
     def _owners(self, leaves: list[Any]) -> list[Any]:
         """Stateful objects among the arguments, the closure and the globals that the function names."""
@@ -141,6 +168,10 @@ class Jit:
             with tracing():
                 result = self.function(*args, **options)
             after = [owner.state_tensors() for owner in owners]
+        except BaseException:
+            for owner, tensors in zip(owners, before, strict=True):
+                keep_only(owner, tensors)
+            raise
         finally:
             for owner, tensors in zip(owners, before, strict=True):
                 owner.set_state_tensors(tensors)

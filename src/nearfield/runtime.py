@@ -3,6 +3,7 @@
 This file plugs itself into tensor.py, which therefore need not know compiler and devices.
 """
 
+import json
 import os
 import sys
 from collections import Counter, OrderedDict
@@ -18,11 +19,13 @@ from .errors import DeviceError, DTypeError
 from .grad import tape
 from .graph.graph import Graph
 from .graph.interpret import interpret
+from .program.cache import cache
 from .tensor import PENDING, Node, Tensor, leaf, method, set_evaluator
 from .trace import ordered, trace
 
 if TYPE_CHECKING:
     from .compiler.build import Built, Target
+    from .compiler.choice import Choices
 
 __all__ = [
     "compiled",
@@ -54,6 +57,8 @@ class Reference:
 class _State:
     def __init__(self) -> None:
         self.device: Any = None
+        self.is_chosen = False  # by the user, who knows better than a measurement
+        self.choices: dict[Any, Choices] = {}
         self.programs: OrderedDict[Any, tuple[Built, Session]] = OrderedDict()
 
 
@@ -68,8 +73,8 @@ class use:  # noqa: N801 - reads as a verb: nf.use("wasm"), with nf.use("wasm"):
     """
 
     def __init__(self, device: str) -> None:
-        self._before = _state.device
-        _state.device = _open(device)
+        self._before = _state.device, _state.is_chosen
+        _state.device, _state.is_chosen = _open(device), True
 
     def __enter__(self) -> Any:
         return _state.device
@@ -77,7 +82,7 @@ class use:  # noqa: N801 - reads as a verb: nf.use("wasm"), with nf.use("wasm"):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _state.device = self._before
+        _state.device, _state.is_chosen = self._before
 
     def __repr__(self) -> str:
         return f"use({_state.device.name!r})"
@@ -120,6 +125,7 @@ async def init(device: str | None = None) -> str:
 
     returns  the device's name
     """
+    _state.is_chosen = device is not None
     if device is not None and device != "reference":
         _state.device = await open_async(device)
     elif device is None:
@@ -133,6 +139,11 @@ async def init(device: str | None = None) -> str:
     return str(_state.device.name)
 
 
+def is_chosen() -> bool:
+    """Whether the user has said which device is to be used."""
+    return _state.is_chosen or bool(os.environ.get("NEARFIELD_DEVICE"))
+
+
 def memory_stats() -> Stats:
     """What the current device holds for tensors and Programs: bytes, peak, buffers, and freed bytes kept for reuse."""
     device = current_device()
@@ -144,7 +155,42 @@ def target_of(device: Device) -> "Target":
     from .compiler.build import Target
 
     most = device.limits.get("maxStorageBuffersPerShaderStage", 32)
-    return Target(device.name, device.features, min(most, 32) if device.name == "webgpu" else 32)
+    bindings = min(most, 32) if device.name == "webgpu" else 32
+    return Target(device.name, device.features, bindings, choices(device))
+
+
+def choices(device: Device) -> "Choices":
+    """What was measured on devices like this one: which of several ways a kernel is made."""
+    found = _state.choices.get(device)
+    if found is None:
+        from .compiler.choice import Choices
+
+        found = _state.choices[device] = Choices(read_note(f"choices {device.name} {device.description}") or {})
+    return found
+
+
+def set_choices(device: Device, chosen: dict[str, str]) -> None:
+    """Use these from now on, and in later processes."""
+    from .compiler.choice import Choices
+
+    _state.choices[device] = Choices(chosen)
+    write_note(f"choices {device.name} {device.description}", chosen)
+    for key in [key for key in _state.programs if key[2] is device]:
+        del _state.programs[key]
+
+
+def read_note(key: str) -> Any:
+    """What `write_note` has kept on disk; None if there is nothing."""
+    found = cache().get("note", key)
+    try:
+        return None if found is None else json.loads(found)
+    except ValueError:
+        return None
+
+
+def write_note(key: str, value: Any) -> None:
+    """Keep something small that was measured, for later processes too."""
+    cache().put("note", key, json.dumps(value).encode())
 
 
 def compiled(graph: Graph, givable: frozenset[int], device: Device) -> "tuple[Built, Session]":

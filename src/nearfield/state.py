@@ -13,7 +13,7 @@ from weakref import ref
 
 from .tensor import Tensor
 
-__all__ = ["Place", "Places", "Stateful", "changes", "places_of"]
+__all__ = ["Place", "Places", "Stateful", "changes", "keep_only", "places_of"]
 
 _PLAIN = frozenset((int, float, str, bool, type(None)))
 
@@ -95,6 +95,15 @@ def _contents(container: Any) -> Any:
         return (len(values), *container, *values) if any(values) else len(values)
     values = [0 if type(x) is Tensor else id(x) for x in container]
     return values if any(values) else len(values)
+
+
+def keep_only(owner: Any, names: Iterable[str]) -> None:
+    """Take out all Tensors of the owner but those of the names: a trace that came to nothing has made them."""
+    wanted, found = set(names), owner.state_places() if isinstance(owner, Stateful) else None
+    for name, holder, path in found[0] if found else ():
+        container = _at(holder, path[:-1])
+        if name not in wanted and isinstance(container, dict):
+            del container[path[-1]]
 
 
 class Places:

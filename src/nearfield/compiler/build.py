@@ -164,11 +164,14 @@ def _assemble(
         entries.append(Entry(PREPARE, (), (), 0, planned.once))
     kernels = list(unique)
     program = Program(target.name, (), tuple(buffers), (), (), tuple(entries), planned.arena)
-    return _webgpu(program, kernels, calls) if target.name == "webgpu" else _wasm(program, kernels, calls, target)
+    finish = _webgpu if target.name == "webgpu" else _wasm
+    return finish(program, kernels, calls, target)
 
 
-def _webgpu(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]]) -> Program:
-    spelled = [spell_kernel(kernel) for kernel in kernels]
+def _webgpu(
+    program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target
+) -> Program:
+    spelled = [spell_kernel(kernel, target.choices) for kernel in kernels]
     compiled = tuple(
         Compiled(f"{k.name}_{n}", text, len(k.arguments))
         for n, (k, (text, _)) in enumerate(zip(kernels, spelled, strict=True))

@@ -1,5 +1,6 @@
 """Kernel -> a whole WGSL module: the claims in order, then the frame that can write every kernel."""
 
+from .choice import Choices
 from .kernel import Kernel
 from .wgsl_columns import spell_columns
 from .wgsl_points import spell_points
@@ -9,6 +10,6 @@ from .wgsl_tile import spell_tile
 __all__ = ["spell_kernel"]
 
 
-def spell_kernel(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
+def spell_kernel(kernel: Kernel, choices: Choices) -> tuple[str, tuple[int, int, int]]:
     """The WGSL text, and the workgroups to run."""
-    return spell_tile(kernel) or spell_columns(kernel) or spell_rows(kernel) or spell_points(kernel)
+    return spell_tile(kernel, choices) or spell_columns(kernel) or spell_rows(kernel) or spell_points(kernel)

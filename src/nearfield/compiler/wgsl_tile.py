@@ -11,11 +11,12 @@ source  CUDA C++ Programming Guide, "Shared Memory", matrix product
 from .. import scalar as k
 from ..index import unflatten
 from ..scalar import K, substitute, walk
+from .choice import Choices
 from .contraction import Contraction, contraction_of, runs_along
 from .kernel import Kernel, Store
 from .wgsl import TYPES, Scope, Writer
 from .wgsl_stores import stores
-from .wgsl_tiling import Tiling, tiling
+from .wgsl_tiling import Tiling, candidates, tiling
 from .wgsl_wide import widths
 
 __all__ = ["spell_tile"]
@@ -268,7 +269,7 @@ class _Tile:
         return "\n".join(lines) + "\n", (-(-columns // self.cut.columns), -(-rows // self.cut.rows), batch)
 
 
-def spell_tile(kernel: Kernel, cut: Tiling | None = None) -> tuple[str, tuple[int, int, int]] | None:
+def spell_tile(kernel: Kernel, choices: Choices) -> tuple[str, tuple[int, int, int]] | None:
     """The tiled module for a kernel that is one large enough contraction, else None."""
     c = contraction_of(kernel)
     if c is None or not c.summed:
@@ -276,7 +277,8 @@ def spell_tile(kernel: Kernel, cut: Tiling | None = None) -> tuple[str, tuple[in
     batch, rows, columns, length = c.sizes
     if rows < 8 or columns < 8 or length < 8 or batch > 65535 or max(rows, columns) > 65535 * 32:
         return None
-    tile = _Tile(kernel, c, cut or tiling(*c.sizes))
+    key = c.sizes, [t.name for t in kernel.arguments]
+    tile = _Tile(kernel, c, choices.choose("wgsl tile", key, candidates(*c.sizes), tiling(*c.sizes)))
     small = kernel.arguments[c.store.argument].itemsize < 4
     if small and c.store.argument not in tile.writer.wide:
         return None

@@ -1,18 +1,20 @@
 """Model: an exported model, run from Python."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..device import Device, Memory, Session
+from ..device import Device, Memory, Session, open_device
 from ..dtype import canonical
 from ..errors import DeviceError, DTypeError, FormatError, ShapeError
 from ..formats.safetensors import decode as decode_tensors
 from ..functional.conversion import asarray, astype
 from ..program.codec import decode
 from ..program.program import Buffer, Program
-from ..runtime import current_device, evaluate, place
+from ..runtime import current_device, evaluate, is_chosen, place, read_note, write_note
 from ..tensor import Tensor, leaf
 from .manifest import ENTRY, NAME, Manifest, ProgramFile, Value
 
@@ -31,13 +33,15 @@ class Model:
     """
 
     def __init__(
-        self, where: str, manifest: Manifest, programs: dict[ProgramFile, Program], weights: dict[str, Tensor]
+        self, where: str, manifest: Manifest, programs: dict[ProgramFile, Program], weights: dict[str, Tensor], key: str
     ) -> None:
         self.path = where
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
         self.labels, self.metadata = manifest.labels, manifest.metadata
         self._programs, self._weights = programs, weights
         self._session: Session | None = None
+        self._key = key  # a hash of the programs
+        self._fastest: str | None = None
 
     def __call__(self, *inputs: Any) -> Any:
         """What the model makes of its inputs: a Tensor, or a tuple in the order of `outputs`.
@@ -93,9 +97,24 @@ class Model:
 
     @property
     def device(self) -> Device:
-        """Where the next call runs."""
+        """Where the next call runs: on the device that the user chose, else on what `tune` found, else as usual."""
+        if self._fastest is None:
+            self._fastest = str(read_note(self.note))
         device: Device = current_device()
+        if not is_chosen() and self._fastest in {row.target for row in self._programs}:
+            with suppress(DeviceError):  # it was here once
+                device = open_device(self._fastest)
         return device
+
+    @property
+    def note(self) -> str:
+        """Under what its fastest device is kept: the same for all copies of this export."""
+        return f"device of {self._key}"
+
+    def prefer(self, device: str) -> None:
+        """Run there from now on where the user chooses no device, in later processes, too."""
+        self._fastest = device
+        write_note(self.note, device)
 
     def _ready(self) -> Session:
         """The Program for the device, with its weights there."""
@@ -160,10 +179,12 @@ def load(path: str | PathLike[str]) -> Model:
     manifest = Manifest.decode(_read(folder, NAME), str(folder / NAME))
     weights, _ = decode_tensors(_read(folder, manifest.weights), str(folder / manifest.weights))
     programs: dict[ProgramFile, Program] = {}
+    key = sha256()
     for row in manifest.programs:
         where = str(folder / row.file)
         try:
-            program = decode(_read(folder, row.file))
+            data = _read(folder, row.file)
+            program = decode(data)
         except FormatError as error:
             raise FormatError(f"{where}: {error}") from None
         if (program.target, program.features) != (row.target, row.features):
@@ -173,7 +194,8 @@ def load(path: str | PathLike[str]) -> Model:
             )
         _check_fits(where, program, manifest, weights)
         programs[row] = program
-    return Model(str(path), manifest, programs, weights)
+        key.update(data)
+    return Model(str(path), manifest, programs, weights, key.hexdigest())
 
 
 def _read(folder: Path, name: str) -> bytes:
