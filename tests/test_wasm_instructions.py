@@ -70,7 +70,7 @@ TRUTH: dict[str, Callable[..., Any]] = {
     "lt": np.less, "le": np.less_equal, "min": np.logical_and, "max": np.logical_or,
 }  # fmt: skip
 BOOLEAN = ("lt", "le", "eq", "ne", "isnan")
-CASES = [(op, t) for op, n in k.INSTRUCTIONS.items() if op not in ("cast", "bits", "select", "power2")
+CASES = [(op, t) for op, n in k.INSTRUCTIONS.items() if op not in ("cast", "bits", "select", "power2", "whole")
          for t in SCALAR[op] if t != "index"]  # fmt: skip
 
 
@@ -134,6 +134,23 @@ def test_power2_of_every_exponent(dtype: str, least: int, most: int) -> None:
     x = np.array([*range(least, most + 1), -0.0, 0.0], dtype)
     for got in in_both_codes(lambda args: k.power2(args[0]), [x], dtype):
         same(got, np.ldexp(np.ones_like(x), x.astype("int32")))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 25.0, -2.0, -3.0])
+def test_power_of_what_is_rounded(dtype: str, shift: float) -> None:
+    """A power of two and the rounding it belongs to agree at halves too, whatever is added in between."""
+    x = np.arange(-90, 90.25, 0.25).astype(dtype)
+    whole = np.rint(x)
+    for got in in_both_codes(lambda args: k.whole(args[0]), [x], dtype):
+        np.testing.assert_array_equal(got, whole)
+
+    def both(args: list[K]) -> K:
+        n = k.whole(args[0])
+        return k.power2(n + shift) * (n + 200.0)
+
+    for got in in_both_codes(both, [x], dtype):
+        np.testing.assert_array_equal(got, np.ldexp(whole + 200, (whole + shift).astype("int32")).astype(dtype))
 
 
 @pytest.mark.parametrize("bound", [0.0, -0.0, 1.5, np.inf, -np.inf, np.nan])

@@ -45,12 +45,13 @@ __all__ = [
     "trunc",
     "var",
     "walk",
+    "whole",
 ]
 
 # Every instruction a target must spell, with its number of arguments.
 INSTRUCTIONS = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "rem": 2, "min": 2, "max": 2, "neg": 1, "abs": 1,
-    "floor": 1, "ceil": 1, "trunc": 1, "nearest": 1, "sqrt": 1, "power2": 1,
+    "floor": 1, "ceil": 1, "trunc": 1, "nearest": 1, "sqrt": 1, "whole": 1, "power2": 1,
     "lt": 2, "le": 2, "eq": 2, "ne": 2, "isnan": 1,
     "and": 2, "or": 2, "xor": 2, "not": 1, "shl": 2, "shr": 2,
     "select": 3, "cast": 1, "bits": 1,
@@ -380,6 +381,11 @@ def _unary(op: str) -> Callable[[K], K]:
 
 
 absolute, floor, ceil, trunc, nearest, sqrt = map(_unary, ("abs", "floor", "ceil", "trunc", "nearest", "sqrt"))
+
+
+def whole(a: K) -> K:
+    """The nearest whole number (halves: the even one) to a real number between -2^21 and 2^21; beyond, anything."""
+    return make("whole", a.type, (a,))
 
 
 def power2(a: K) -> K:

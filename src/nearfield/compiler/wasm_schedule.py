@@ -9,6 +9,7 @@ from .. import scalar as k
 from ..index import linear
 from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
+from .wasm_rounding import round_by_addition
 
 __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified", "weigh"]
 
@@ -287,7 +288,8 @@ def weigh(roots: Iterable[K], variable: K) -> int:
 def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
     axes, stores = simplified(kernel)
-    plan = Schedule(axes, _together(stores))
+    values = round_by_addition([s.value for s in _together(stores)])
+    plan = Schedule(axes, tuple(Store(s.argument, s.index, v) for s, v in zip(stores, values, strict=True)))
     expanded(plan)
     stores = plan.stores
     values = [s.value for s in stores]

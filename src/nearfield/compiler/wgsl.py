@@ -22,6 +22,7 @@ WGSL = {
     "div": "nf_div_{t}({0}, {1})", "rem": "nf_rem_{t}({0}, {1})",
     "min": "nf_min_{t}({0}, {1})", "max": "nf_max_{t}({0}, {1})",
     "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "nearest": "round({0})", "sqrt": "sqrt({0})",
+    "whole": "round({0})",
     "power2": "bitcast<f32>((bitcast<u32>({0} + 12582912.0) + 127u) << 23u)",  # the sum's last bits are those of {0}
     "lt": "({0} < {1})", "le": "({0} <= {1})", "eq": "({0} == {1})", "ne": "(!({0} == {1}))", "isnan": "nf_isnan({0})",
     "and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} ^ {1})", "not": "(~{0})",

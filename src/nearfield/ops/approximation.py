@@ -117,7 +117,7 @@ def number(value: float, x: K) -> K:
 
 def scale(p: K, n: K) -> K:
     """p 2^n in two steps, so that only the last one rounds or overflows."""
-    half = k.floor(n * 0.5)
+    half = k.whole(n * 0.5)
     return p * k.power2(half) * k.power2(n - half)
 
 
@@ -148,7 +148,7 @@ def sign_bit(x: K) -> K:
 def exp_parts(x: K) -> tuple[K, K]:
     """n and e^r - 1, with x = n ln 2 + r."""
     high, low = pick(x, LN2)
-    n = k.nearest(x * 1.4426950408889634)
+    n = k.whole(x * 1.4426950408889634)
     r = x - n * high - n * low
     return n, r * r * poly(r, EXP) + r
 
@@ -176,7 +176,7 @@ def exp_of(x: K) -> K:
 def exp_below(x: K) -> K:
     """e^x for x that is not above 0: only the last product can round to a subnormal number."""
     n, e = exp_parts(k.maximum(x, pick(x, (-104.0, -746.0))))
-    up = pick(x, (24.0, 64.0))
+    up = pick(x, (25.0, 65.0))  # odd, as the bias is: see wasm_rounding.py
     return (e + 1.0) * k.power2(n + up) * 2.0**-up
 
 

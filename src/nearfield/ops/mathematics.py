@@ -71,7 +71,7 @@ def exp(x: K) -> K:
 def exp2(x: K) -> K:
     """2^x; exact for whole x."""
     x = clamp(x, (-151.0, -1076.0), (129.0, 1025.0))
-    n = k.nearest(x)
+    n = k.whole(x)
     r = (x - n) * math.log(2)
     return scale(r * r * poly(r, EXP) + r + 1.0, n)
 

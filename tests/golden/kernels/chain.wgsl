@@ -31,7 +31,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v22 = (v21 + v11);
   let v23 = (v22 + 1.0f);
   let v24 = (v7 * 0.5f);
-  let v25 = floor(v24);
+  let v25 = round(v24);
   let v26 = bitcast<f32>((bitcast<u32>(v25 + 12582912.0) + 127u) << 23u);
   let v27 = (v23 * v26);
   let v28 = (v7 - v25);
@@ -61,7 +61,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v52 = (v51 + v41);
   let v53 = (v52 + 1.0f);
   let v54 = (v37 * 0.5f);
-  let v55 = floor(v54);
+  let v55 = round(v54);
   let v56 = bitcast<f32>((bitcast<u32>(v55 + 12582912.0) + 127u) << 23u);
   let v57 = (v53 * v56);
   let v58 = (v37 - v55);
@@ -90,7 +90,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v81 = (v80 + v70);
   let v82 = (v81 + 1.0f);
   let v83 = (v66 * 0.5f);
-  let v84 = floor(v83);
+  let v84 = round(v83);
   let v85 = bitcast<f32>((bitcast<u32>(v84 + 12582912.0) + 127u) << 23u);
   let v86 = (v82 * v85);
   let v87 = (v66 - v84);
@@ -119,7 +119,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v110 = (v109 + v99);
   let v111 = (v110 + 1.0f);
   let v112 = (v95 * 0.5f);
-  let v113 = floor(v112);
+  let v113 = round(v112);
   let v114 = bitcast<f32>((bitcast<u32>(v113 + 12582912.0) + 127u) << 23u);
   let v115 = (v111 * v114);
   let v116 = (v95 - v113);
