@@ -381,16 +381,7 @@ def _unary(op: str) -> Callable[[K], K]:
 
 
 absolute, floor, ceil, trunc, nearest, sqrt = map(_unary, ("abs", "floor", "ceil", "trunc", "nearest", "sqrt"))
-
-
-def whole(a: K) -> K:
-    """The nearest whole number (halves: the even one) to a real number between -2^21 and 2^21; beyond, anything."""
-    return make("whole", a.type, (a,))
-
-
-def power2(a: K) -> K:
-    """2^a for a whole number a of a real type, if that is a normal number; else anything."""
-    return make("power2", a.type, (a,))
+whole, power2 = map(_unary, ("whole", "power2"))  # which are nearest and 2^a, for small numbers only
 
 
 def negative(a: K) -> K:
