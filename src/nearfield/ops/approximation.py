@@ -145,12 +145,22 @@ def sign_bit(x: K) -> K:
     return k.less(k.bits(x, pick(x, ("int32", "int64"))), 0)
 
 
-def exp_parts(x: K) -> tuple[K, K]:
-    """n and e^r - 1, with x = n ln 2 + r."""
+def exp_rest(x: K) -> tuple[K, K]:
+    """n and r with x = n ln 2 + r."""
     high, low = pick(x, LN2)
     n = k.whole(x * 1.4426950408889634)
-    r = x - n * high - n * low
+    return n, x - n * high - n * low
+
+
+def exp_parts(x: K) -> tuple[K, K]:
+    """n and e^r - 1, with x = n ln 2 + r."""
+    n, r = exp_rest(x)
     return n, r * r * poly(r, EXP) + r
+
+
+def exp_near(r: K) -> K:
+    """e^r for |r| ≤ ln 2 / 2"""
+    return k.horner(r, 1.0, 1.0, *pick(r, EXP))
 
 
 def never_positive(x: K) -> bool:
@@ -169,15 +179,15 @@ def never_positive(x: K) -> bool:
 def exp_of(x: K) -> K:
     if never_positive(x):
         return exp_below(x)
-    n, e = exp_parts(clamp(x, (-104.0, -746.0), (89.0, 710.0)))
-    return scale(e + 1.0, n)
+    n, r = exp_rest(clamp(x, (-104.0, -746.0), (89.0, 710.0)))
+    return scale(exp_near(r), n)
 
 
 def exp_below(x: K) -> K:
     """e^x for x that is not above 0: only the last product can round to a subnormal number."""
-    n, e = exp_parts(k.maximum(x, pick(x, (-104.0, -746.0))))
+    n, r = exp_rest(k.maximum(x, pick(x, (-104.0, -746.0))))
     up = pick(x, (25.0, 65.0))  # odd, as the bias is: see wasm_rounding.py
-    return (e + 1.0) * k.power2(n + up) * 2.0**-up
+    return exp_near(r) * k.power2(n + up) * 2.0**-up
 
 
 def quarter_expm1(x: K) -> K:
