@@ -68,7 +68,7 @@ def build(
     _show("graph", graph)
     graph, kept = _verified(simplify(_verified(graph), target.name)), set[int]()
     if target.name == "wasm":
-        packed = pack(graph, frozenset(weights or ()))
+        packed = pack(graph, frozenset(weights or ()), dots="relaxed-simd" in target.features)
         graph, kept = _verified(packed.graph), packed.kept
     inputs = graph.inputs
     prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name, kept)

@@ -72,8 +72,8 @@ class _Spec:
 
 
 class _Packer:
-    def __init__(self, graph: Graph, weights: frozenset[int]) -> None:
-        self.graph, self.weights = graph, weights
+    def __init__(self, graph: Graph, weights: frozenset[int], *, dots: bool) -> None:
+        self.graph, self.weights, self.dots = graph, weights, dots
         self.lines: list[Line] = []
         self.seen: dict[Line, int] = {}
         self.number: list[int] = []
@@ -138,7 +138,7 @@ class _Packer:
     def are_bytes(self, *factors: int) -> bool:
         """Whether both factors are bytes, one at least signed."""
         names = [self.lines[self.stored(i)].dtype.name for i in factors]
-        return set(names) <= {"int8", "uint8"} and "int8" in names
+        return self.dots and set(names) <= {"int8", "uint8"} and "int8" in names
 
     # Products
 
@@ -396,7 +396,11 @@ def _parts(n: int, wanted: int, most: int) -> int:
     return min((d for d in divisors if d >= wanted), default=divisors[-1])
 
 
-def pack(graph: Graph, weights: frozenset[int]) -> Packed:
-    """An equal Graph whose large contractions read panels; `weights` are inputs that seldom change, by position."""
+def pack(graph: Graph, weights: frozenset[int], *, dots: bool = True) -> Packed:
+    """An equal Graph whose large contractions read panels.
+
+    weights  inputs that seldom change, by position
+    dots     whether bytes are multiplied four at a time (wasm_dot.py)
+    """
     inputs = graph.inputs
-    return _Packer(graph, frozenset(inputs[n] for n in weights)).run()
+    return _Packer(graph, frozenset(inputs[n] for n in weights), dots=dots).run()
