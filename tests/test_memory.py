@@ -283,6 +283,7 @@ def test_a_lost_device_is_opened_again() -> None:
     want = step().numpy()
     kept = nf.asarray(X) * 2.0
     kept.numpy()
+    drawn = nf.random.uniform(4).numpy()
     device = runtime.current_device()
     device._gpu.destroy()
     with pytest.raises(DeviceError, match="lost"):
@@ -290,6 +291,8 @@ def test_a_lost_device_is_opened_again() -> None:
     with pytest.raises(DeviceError, match="lost"):
         (kept + 1.0).numpy()
     assert runtime.current_device() is not device
+    assert not set(drawn) & set(nf.random.uniform(4).numpy())  # the default generator goes on, elsewhere in its numbers
+    nf.random.seed(0)
     np.testing.assert_array_equal((nf.asarray(X) + 1.0).numpy(), X + 1)
     with pytest.raises(DeviceError, match="lost"):
         step()

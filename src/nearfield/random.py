@@ -5,6 +5,7 @@ A Generator's state is a Tensor, so a traced training step can draw from it and 
 source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Threefry)
 """
 
+import itertools
 import operator
 import struct
 from math import pi, prod
@@ -186,6 +187,7 @@ def _unit(words: Tensor, dtype: Any) -> Tensor:
 
 
 _default = Generator()
+_renewals = itertools.count(1)
 
 
 def default_generator() -> Generator:
@@ -196,6 +198,11 @@ def default_generator() -> Generator:
 def seed(n: int) -> None:
     """Start the default generator again from a seed."""
     _default.set_state_tensors(Generator(n).state_tensors())
+
+
+def renew() -> None:
+    """Give the default generator a new state, when the device that held the old one is gone: other numbers follow."""
+    seed((1 << 32) - next(_renewals))
 
 
 def bits(shape: Any = (), *, generator: Generator | None = None) -> Tensor:

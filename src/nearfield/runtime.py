@@ -108,7 +108,17 @@ def current_device() -> Any:
         _state.device = _open(os.environ.get("NEARFIELD_DEVICE") or _best())
     elif getattr(_state.device, "is_lost", False):
         _state.device = _open(_state.device.name)
+        _renew_generator()
     return _state.device
+
+
+def _renew_generator() -> None:
+    """Let random numbers go on after a loss, if the default generator's state was lost with the device."""
+    from . import random
+
+    state = random.default_generator().state.node
+    if any(getattr(getattr(node.value, "device", None), "is_lost", False) for node in ordered([state])):
+        random.renew()
 
 
 def _best() -> str:

@@ -28,6 +28,7 @@ def copy_page(page: str | PathLike[str], folder: str | PathLike[str]) -> Path:
 
 class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body of a small file waits 40 ms for the header's receipt
     extensions_map: dict[str, str] = {  # noqa: RUF012 - this is how the base class declares it
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm",
