@@ -16,10 +16,10 @@ __all__ = ["split_contraction"]
 
 Make = Callable[..., int]  # (operation, lines, **attributes) -> line
 SIDE = 32  # of the smallest tile of results that a workgroup makes
-TILES = 768  # workgroups that keep a large device busy, some of them waiting for memory
+TILES = 1536  # workgroups that keep a large device busy, some of them waiting for memory
 TERMS = 96  # of a sum that are worth a workgroup's start
 FEWEST = 8  # rows and columns that make a tile
-RESULTS, STEPS = 1 << 12, 2048  # where there are no tiles: parts of results wanted, and terms for each
+RESULTS, STEPS = 1 << 15, 256  # where there are no tiles: parts of results wanted, and terms for each
 
 
 def _parts(rows: int, columns: int, batch: int, length: int, axis: int) -> int:

@@ -65,14 +65,11 @@ FUNCTIONS = {
     ),
     "nf_half": (
         "fn nf_half(x: f32) -> u32 {\n"
-        "  let b = bitcast<u32>(x); let s = (b >> 16u) & 0x8000u; let m = b & 0x7fffffffu;\n"
-        "  if (m > 0x7f800000u) { return s | 0x7e00u; }\n"
-        "  if (m >= 0x477ff000u) { return s | 0x7c00u; }\n"
-        "  if (m >= 0x38800000u) { let r = m - 0x38000000u; return s | ((r + 0x0fffu + ((r >> 13u) & 1u)) >> 13u); }\n"
-        "  if (m < 0x33000000u) { return s; }\n"
-        "  let e = 126u - (m >> 23u); let f = (m & 0x7fffffu) | 0x800000u;\n"
-        "  let q = f >> e; let half = 1u << (e - 1u); let rest = f & ((1u << e) - 1u);\n"
-        "  return s | (q + select(0u, 1u, rest > half || (rest == half && (q & 1u) == 1u)));\n}"
+        "  let b = bitcast<u32>(x); let m = b & 0x7fffffffu;\n"
+        "  let normal = (m + 0xc8000fffu + ((m >> 13u) & 1u)) >> 13u;\n"
+        "  let small = bitcast<u32>(bitcast<f32>(m) + 0.5) - 0x3f000000u;\n"  # the sum is rounded where a half would be
+        "  let large = select(0x7c00u, 0x7e00u, m > 0x7f800000u);\n"
+        "  return ((b >> 16u) & 0x8000u) | select(select(normal, small, m < 0x38800000u), large, m >= 0x477ff000u);\n}"
     ),
 }
 NEEDS = {"nf_rem_f32": "nf_div_f32", "nf_min_f32": "nf_isnan", "nf_max_f32": "nf_isnan", "nf_f32_i32": "nf_isnan"}

@@ -20,10 +20,9 @@ from .wgsl_wide import VECTOR, most_lanes, widths
 
 __all__ = ["spell_rows"]
 
-GROUP = 128  # threads of a workgroup, if a row does not take more
+GROUP = 256  # threads of a workgroup: with half of them rows of 4 KiB take a fifth longer on an H100
 FEWEST, MOST = 4, 256  # threads for a row
-KEPT = 8  # vectors of a row that a thread keeps in registers at most
-SHARE = 6  # of them are enough work for a thread
+KEPT = 8  # vectors of a row that a thread keeps in registers: fewer, and it waits too often
 FEW = 512  # rows below which each gets as many threads as it can use
 EACH = 4  # steps of a loop that are written one after the other
 NARROW = 8  # values that each thread folds by itself in workgroup memory
@@ -79,7 +78,7 @@ def _threads(kernel: Kernel, count: int) -> int:
     folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce"]
     sizes = [prod(v.value[1] for v in n.value[1]) for n in folds] + [prod(kernel.extents[count:])]
     vectors = -(-max(sizes) // VECTOR)
-    wanted = vectors if prod(kernel.extents[:count]) < FEW else -(-vectors // (SHARE if kernel.axes[count:] else KEPT))
+    wanted = vectors if prod(kernel.extents[:count]) < FEW else -(-vectors // KEPT)
     most = MOST // VECTOR if any(t.itemsize < 4 for t in kernel.arguments) else MOST  # a word holds several rows
     return max(FEWEST, min(most, 1 << max(0, wanted - 1).bit_length()))
 

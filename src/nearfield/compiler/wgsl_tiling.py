@@ -36,7 +36,11 @@ TILINGS = {
 
 def candidates(batch: int, rows: int, columns: int, length: int) -> list[Tiling]:
     """The tilings worth trying for a contraction of these sizes, the one that is expected to be fastest first."""
-    enough = [t for t, n in TILINGS.items() if batch * -(-rows // t.rows) * -(-columns // t.columns) >= n]
+    enough = [
+        t
+        for t, n in TILINGS.items()
+        if batch * -(-rows // t.rows) * -(-columns // t.columns) >= n and 2 * rows > t.rows and 2 * columns > t.columns
+    ] or [next(reversed(TILINGS))]
     found = [*enough, *(t for t in reversed(TILINGS) if t not in enough)]
     steps = max(4, 1 << (length - 1).bit_length())  # a short sum has no more
     return [replace(t, deep=min(t.deep, steps)) for t in found]

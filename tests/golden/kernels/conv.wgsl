@@ -2,12 +2,12 @@
 @group(0) @binding(0) var<storage, read_write> b0: array<f32>;
 @group(0) @binding(1) var<storage, read_write> b1: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> b2: array<vec4<f32>>;
-var<workgroup> shared_0: array<vec4<f32>, 128>;
-@compute @workgroup_size(128)
+var<workgroup> shared_0: array<vec4<f32>, 256>;
+@compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) index: u32) {
-  let lid = i32(index); let t = lid / 32;
-  let column = i32(group.y * groups.x + group.x) * 32 + lid % 32;
+  let lid = i32(index); let t = lid / 64;
+  let column = i32(group.y * groups.x + group.x) * 64 + lid % 64;
   let v1 = min(column, 63) % 1;
   let v2 = min(column, 63) / 1;
   let v3 = v2 % 8;
@@ -56,10 +56,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   }
   shared_0[lid] = vec4<f32>(v6, v7, v8, v9);
   workgroupBarrier();
-  let v41 = shared_0[lid % 32 + 0];
-  let v42 = shared_0[lid % 32 + 32];
-  let v43 = shared_0[lid % 32 + 64];
-  let v44 = shared_0[lid % 32 + 96];
+  let v41 = shared_0[lid % 64 + 0];
+  let v42 = shared_0[lid % 64 + 64];
+  let v43 = shared_0[lid % 64 + 128];
+  let v44 = shared_0[lid % 64 + 192];
   var v45 = v41.x;
   v45 = v45 + v42.x;
   v45 = v45 + v43.x;

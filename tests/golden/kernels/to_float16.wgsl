@@ -1,13 +1,10 @@
 // multiply_cast_0
 fn nf_half(x: f32) -> u32 {
-  let b = bitcast<u32>(x); let s = (b >> 16u) & 0x8000u; let m = b & 0x7fffffffu;
-  if (m > 0x7f800000u) { return s | 0x7e00u; }
-  if (m >= 0x477ff000u) { return s | 0x7c00u; }
-  if (m >= 0x38800000u) { let r = m - 0x38000000u; return s | ((r + 0x0fffu + ((r >> 13u) & 1u)) >> 13u); }
-  if (m < 0x33000000u) { return s; }
-  let e = 126u - (m >> 23u); let f = (m & 0x7fffffu) | 0x800000u;
-  let q = f >> e; let half = 1u << (e - 1u); let rest = f & ((1u << e) - 1u);
-  return s | (q + select(0u, 1u, rest > half || (rest == half && (q & 1u) == 1u)));
+  let b = bitcast<u32>(x); let m = b & 0x7fffffffu;
+  let normal = (m + 0xc8000fffu + ((m >> 13u) & 1u)) >> 13u;
+  let small = bitcast<u32>(bitcast<f32>(m) + 0.5) - 0x3f000000u;
+  let large = select(0x7c00u, 0x7e00u, m > 0x7f800000u);
+  return ((b >> 16u) & 0x8000u) | select(select(normal, small, m < 0x38800000u), large, m >= 0x477ff000u);
 }
 @group(0) @binding(0) var<storage, read_write> b0: array<f32>;
 @group(0) @binding(1) var<storage, read_write> b1: array<vec2<u32>>;
