@@ -336,7 +336,7 @@ test("a loaded model has prepared what its weights make, once, and only then", a
   for (const warm of [true, false]) {
     const model = await load("http://site/prepared.json", { fetch: fetchSamples(), threads: 1, warm });
     const runs = () => floats(model.engine.readSync(model.engine.weight(model.session, "runs"), 4))[0];
-    assert.equal(runs(), warm ? 1 : 0);
+    assert.equal(runs(), warm ? 1 : 0); // however often it ran on zeros
     for (let i = 0; i < 3; i++) assert.equal((await model.run({ x: new Float32Array(64).fill(5) })).y[63], 106);
     assert.equal(runs(), 1);
     model.close();
