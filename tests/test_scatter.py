@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import nearfield as nf
 from nearfield import scalar as k
+from nearfield.compiler.build import Target, build
 from nearfield.compiler.wasm_scatter import compile_scatter
+from nearfield.trace import trace
 from wasm_machine import Array, check, executed, normal, op_kernel
 
 
@@ -62,3 +65,13 @@ def test_claim() -> None:
     for name, attrs in (("take", {"axis": 0}), ("sum", {"axes": (0,)})):
         other, _, _ = op_kernel(name, [g, at][: 2 if name == "take" else 1], attrs)
         assert compile_scatter(other, relaxed=True) is None
+
+
+def test_adding_to_zeros_adds_nothing() -> None:
+    """Rows added into zeros are one kernel; into other numbers, two."""
+    with nf.use("reference"):
+        at, rows, table = nf.zeros((5,), dtype="int32"), nf.zeros((5, 8)), nf.zeros((9, 8))
+        for x, steps in ((nf.zeros((9, 8)), 1), (table, 2)):
+            y = nf.scatter_add(x, at, rows, axis=0)
+            graph, _ = trace([y.node], [t.node for t in (at, rows, table)])
+            assert len(build(graph, Target("wasm")).program.steps) == steps

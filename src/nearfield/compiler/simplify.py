@@ -52,12 +52,22 @@ class _Rewriter:
             return self.add(line) if found is None else found
         if line.op in MOVES and self.lines[line.args[0]].op == "cast":
             return self.narrow(line)
+        if line.op == "add":
+            for sums, other in (line.args, line.args[::-1]):
+                if self.lines[sums].op in ("put_add", "put_along") and self.is_zero(other):
+                    return sums  # which begin with 0 themselves
         if line.op == "reshape" and self.lines[line.args[0]].op == "reshape":
             source = self.lines[line.args[0]].args[0]
             if self.lines[source].shape == line.shape:
                 return source
             return self.add(Line("reshape", (source,), line.attrs, line.shape, line.dtype))
         return self.add(line)
+
+    def is_zero(self, i: int) -> bool:
+        """Whether all elements of a line are the constant 0."""
+        while self.lines[i].op in ("reshape", "expand"):
+            (i,) = self.lines[i].args
+        return self.lines[i].op == "const" and not any(dict(self.lines[i].attrs)["value"])
 
     def narrow(self, line: Line) -> int:
         """Move elements while they are small, and widen them after that: what is stored in between is then small."""
