@@ -19,7 +19,6 @@ from .errors import DeviceError, DTypeError
 from .grad import tape
 from .graph.graph import Graph
 from .graph.interpret import interpret
-from .program.cache import cache
 from .tensor import PENDING, Node, Tensor, leaf, method, set_evaluator
 from .trace import ordered, trace
 
@@ -191,6 +190,8 @@ def set_choices(device: Device, chosen: dict[str, str]) -> None:
 
 def read_note(key: str) -> Any:
     """What `write_note` has kept on disk; None if there is nothing."""
+    from .program.cache import cache  # when first needed, as below: files and hashes take a tenth of the import
+
     found = cache().get("note", key)
     try:
         return None if found is None else json.loads(found)
@@ -200,6 +201,8 @@ def read_note(key: str) -> Any:
 
 def write_note(key: str, value: Any) -> None:
     """Keep something small that was measured, for later processes too."""
+    from .program.cache import cache
+
     cache().put("note", key, json.dumps(value).encode())
 
 
