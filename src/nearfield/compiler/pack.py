@@ -24,6 +24,7 @@ MOVES = {"reshape", "permute", "slice", "windows"}
 FOUR = 4  # bytes that one instruction multiplies in each column
 LEAST = 2**15  # multiplications that are worth more than being laid out for
 FEW = 24  # rows that a right factor must serve to be laid out in each call
+LOTS = 1024  # rows that a right factor must serve to be laid out even if it is small and its columns are neighbours
 MANY = 64  # columns that a left factor must serve to be turned
 APART = 256  # elements: steps of the sum so far apart are each on a page of their own, or fight for the same place
 NEAR = 256 * 1024  # bytes of a right factor that stay in the cache as they lie
@@ -162,7 +163,7 @@ class _Packer:
         """The product with the right factor in panels, and the left one turned so that sums run along memory."""
         steps = dict(zip(spec.left, self.strides(a), strict=True))
         fixed = b in self.fixed
-        near = self.is_natural(b, spec) and 4 * length * columns <= NEAR
+        near = rows < LOTS and self.is_natural(b, spec) and 4 * length * columns <= NEAR
         if fixed or (rows >= FEW and not near):
             b = self.panels(b, spec, sizes, steps)
         if columns >= MANY and min(steps[c] for c in spec.summed) >= APART:
