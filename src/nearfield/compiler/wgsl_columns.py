@@ -19,7 +19,7 @@ __all__ = ["spell_columns"]
 
 GROUP = 256  # threads of a workgroup
 MOST = 16  # threads for four columns: the others read as many neighbours at a time as memory likes
-BUSY = 1 << 15  # threads that keep a large device busy
+BUSY = 1 << 17  # threads that keep a large device busy
 SHORTEST = 16  # rows that are worth sharing out
 EACH = 4  # rows that a thread asks for before it waits
 

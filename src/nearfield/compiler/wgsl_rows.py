@@ -110,7 +110,7 @@ class _RowWriter(Writer):
         return [dict(zip(variables, unflatten(place, extents), strict=True)) for place in places]
 
     def is_kept(self, share: _Share) -> bool:
-        return share.rounds <= KEPT
+        return share.rounds <= (KEPT if self.threads < MOST else 2 * KEPT)
 
     def step(self, node: K, share: _Share, round: K) -> list[K]:
         """What a thread folds in a round."""
