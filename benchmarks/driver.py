@@ -118,7 +118,7 @@ def bench(stage: Stage, names: list[str], workload: str, options: argparse.Names
     def prepare(name: str) -> None:
         peer = stage.get(name)
         row[name]["first"] = peer.prepare(workload)
-        peer.run(options.warm, 3, 1000, True)  # the browser's second compiler takes over in this time
+        peer.run(options.warm, 1, 1000, True)  # the browser's second compiler takes over in this time
 
     def fail(name: str, error: str) -> None:
         row[name] = {"error": error}

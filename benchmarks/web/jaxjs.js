@@ -12,7 +12,7 @@ function convolution(x, w, window, groups) {
 }
 
 /** An operator as a function of its inputs and weights. */
-function operator({ kind, window, groups, d }) {
+function operator({ kind, window, groups, n, d }) {
   const { nn } = jax;
   return {
     matmul: (a, b) => np.matmul(a, b),
@@ -22,19 +22,41 @@ function operator({ kind, window, groups, d }) {
     layer_norm: (x, w, b) => nn.standardize(x, -1, { epsilon: 1e-5 }).mul(w).add(b),
     attention: (q, k, v) => np.matmul(nn.softmax(np.matmul(q, np.matrixTranspose(k)).mul(1 / Math.sqrt(d)), -1), v),
     embedding: (ids, table) => table.slice(ids),
+    // the gradient of the embedding, as jax-js derives it
+    embedding_gradient: (ids, rows) => jax.grad((table) => np.sum(table.slice(ids).mul(rows)))(np.zeros([n, d])),
   }[kind];
 }
 
-const dense = (x, w, b) => np.matmul(x, w).add(b);
+const layer = (x, P, name) => np.matmul(x, P[`${name}.weight`]).add(P[`${name}.bias`]);
 
-/** The models that are trained: (parameters in order, x) -> class scores. */
+/** The models that are trained: (parameters by name, inputs) -> class scores. What is used twice is counted: `ref`. */
 const NETWORKS = {
-  train_mlp: (P, x) => dense(jax.nn.relu(dense(jax.nn.relu(dense(x, P[0], P[1])), P[2], P[3])), P[4], P[5]),
-  train_cnn(P, x) {
-    const layer = (h, w, b, c) => jax.nn.relu(convolution(h, w, 3, 1).add(b.reshape([1, c, 1, 1])));
-    let h = layer(layer(x, P[0], P[1], 32), P[2], P[3], 64);
-    h = jax.lax.reduceWindow(h, np.max, [2, 2], [2, 2]).reshape([64, -1]);
-    return dense(jax.nn.relu(dense(h, P[4], P[5])), P[6], P[7]);
+  train_mlp: (P, [x]) => layer(jax.nn.relu(layer(jax.nn.relu(layer(x, P, "layers.0")), P, "layers.1")), P, "layers.2"),
+  train_cnn(P, [x]) {
+    for (const n of [0, 1]) {
+      const [w, b] = [P[`convs.${n}.weight`], P[`convs.${n}.bias`]];
+      x = jax.nn.relu(convolution(x, w, 3, 1).add(b.reshape([1, -1, 1, 1])));
+    }
+    x = jax.lax.reduceWindow(x, np.max, [2, 2], [2, 2]).reshape([64, -1]);
+    return layer(jax.nn.relu(layer(x, P, "hidden")), P, "out");
+  },
+  train_encoder(P, [ids, mask]) {
+    const [batch, t, d, heads] = [...ids.shape, 256, 4];
+    const norm = (x, name) => jax.nn.standardize(x, -1, { epsilon: 1e-12 }).mul(P[`${name}.weight`]).add(P[`${name}.bias`]);
+    const split = (x) => x.reshape([batch, t, heads, d / heads]).transpose([0, 2, 1, 3]);
+    const bias = mask.astype(np.float32).reshape([batch, 1, 1, t]).sub(1).mul(10000);
+    let x = norm(P["encoder.words.weight"].slice(ids).add(P["encoder.positions"]), "encoder.norm");
+    for (let n = 0; n < 4; n++) {
+      const name = `encoder.layers.${n}`;
+      const [q, k, v] = ["query", "key", "value"].map((part) => split(layer(x.ref, P, `${name}.${part}`)));
+      const scores = np.matmul(q, np.matrixTranspose(k)).mul(1 / Math.sqrt(d / heads)).add(bias.ref);
+      const h = np.matmul(jax.nn.softmax(scores, -1), v).transpose([0, 2, 1, 3]).reshape([batch, t, d]);
+      x = norm(x.add(layer(h, P, `${name}.output`)), `${name}.norm1`);
+      const grown = jax.nn.gelu(layer(x.ref, P, `${name}.grow`), { approximate: false });
+      x = norm(x.add(layer(grown, P, `${name}.shrink`)), `${name}.norm2`);
+    }
+    bias.dispose();
+    return layer(np.mean(x, 1), P, "out");
   },
 };
 
@@ -48,16 +70,18 @@ function parameter(name, found) {
 
 async function trainer(workload, tensors) {
   const network = NETWORKS[workload.name];
-  if (!network) throw new Error(`not offered: jax-js has no gradient for the gather of ${workload.name}`);
+  const names = workload.parameters;
   const { jit, valueAndGrad, nn, tree } = jax;
   const found = await tensors();
-  const image = found.x0.shape.length === 4;
-  const x = shaped(image ? channelsFirst(found.x0) : found.x0);
-  const y = nn.oneHot(np.array(found.y.data), 10);
-  const loss = (P, x, y) => np.mean(np.sum(y.mul(nn.logSoftmax(network(P, x), -1)), -1)).neg();
+  const inputs = workload.inputs.slice(1).map((name) => found[name]);
+  const xs = inputs.map((x) => shaped(x.shape.length === 4 ? channelsFirst(x) : x));
+  const classes = found[names.at(-1)].shape[0]; // the last parameter is the last layer's bias
+  const y = nn.oneHot(np.array(found.y.data), classes);
+  const byName = (P) => Object.fromEntries(P.map((p, i) => [names[i], p]));
+  const loss = (P, xs, y) => np.mean(np.sum(y.mul(nn.logSoftmax(network(byName(P), xs), -1)), -1)).neg();
   const [beta1, beta2, rate, eps] = [0.9, 0.999, 1e-3, 1e-8];
-  const step = jit((P, M, V, t, x, y) => {
-    const [value, G] = valueAndGrad(loss)(tree.ref(P), x, y);
+  const step = jit((P, M, V, t, xs, y) => {
+    const [value, G] = valueAndGrad(loss)(tree.ref(P), xs, y);
     const m = M.map((m, i) => m.mul(beta1).add(G[i].ref.mul(1 - beta1)));
     const v = V.map((v, i) => v.mul(beta2).add(np.square(G[i]).mul(1 - beta2)));
     const next = t.add(1);
@@ -68,21 +92,19 @@ async function trainer(workload, tensors) {
     return [p, m, v, next, value];
   });
   const zeros = (name) => np.zeros(found[name].shape.length === 4 ? parameter(name, found).shape : found[name].shape);
-  let P = workload.parameters.map((name) => shaped(parameter(name, found)));
-  let [M, V] = [0, 1].map(() => workload.parameters.map(zeros));
+  let P = names.map((name) => shaped(parameter(name, found)));
+  let [M, V] = [0, 1].map(() => names.map(zeros));
   let t = np.array([0]).reshape([]);
   return {
     async read() {
       let value;
-      [P, M, V, t, value] = step(P, M, V, t, x.ref, y.ref);
+      [P, M, V, t, value] = step(P, M, V, t, tree.ref(xs), y.ref);
       const values = await read(value);
       if (!plain()) await jax.blockUntilReady([P, M, V]);
       return values;
     },
     dispose() {
-      [P, M, V, t].forEach((part) => tree.dispose(part));
-      x.dispose();
-      y.dispose();
+      [P, M, V, t, xs, y].forEach((part) => tree.dispose(part));
     },
   };
 }
