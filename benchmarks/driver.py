@@ -60,8 +60,9 @@ def _peers() -> dict[str, Peer]:
             # tfjs takes at most half of the machine's cores, whatever it is told
             cores = 2 * threads if library == "tfjs" and threads > 1 else threads
             found[f"{library}-wasm-{threads}"] = Peer(library, "wasm", threads, cores)
-        for library in ("nearfield", "onnxruntime", "torch"):
+        for library in ("onnxruntime", "torch"):
             found[f"{library}-native-{threads}"] = Peer(library, "native", threads, threads)
+    found["nearfield-native-2"] = Peer("nearfield", "native", 2, 2)  # as many threads as there are cores
     for library in ("nearfield", "litert", "ort", "tfjs", "jaxjs"):
         found[f"{library}-webgpu"] = Peer(library, "webgpu", 1, 1)
     return found
