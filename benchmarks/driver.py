@@ -23,7 +23,7 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 from . import exported
-from .measure import MOST_FOREIGN, Calm, summarised
+from .measure import MOST_FOREIGN, Calm, go_first, summarised
 from .pages import PEERS as INSTALLED
 from .pages import PagePeer, Site, chromium, renderers
 from .processes import ProcessPeer
@@ -119,6 +119,8 @@ def bench(stage: Stage, names: list[str], workload: str, options: argparse.Names
     def prepare(name: str) -> None:
         peer = stage.get(name)
         row[name]["first"] = peer.prepare(workload)
+        if options.first:
+            go_first()
         peer.run(options.warm, 1, 1000, True)  # the browser's second compiler takes over in this time
 
     def fail(name: str, error: str) -> None:
@@ -143,6 +145,8 @@ def _rounds(stage: Stage, row: dict[str, Any], fail: Callable[[str, str], None],
     def take(name: str, mode: str) -> None:
         for _ in range(3 if options.calm else 1):
             calm.wait(options.calm)
+            if options.first:
+                go_first()
             calm.begin()
             budget = options.budget if mode == "left" else options.budget / 2
             times = stage.open[name].run(budget, 1, 300, mode == "left")
@@ -278,6 +282,7 @@ def main() -> None:
     parser.add_argument(
         "--calm", type=float, default=10, help="seconds to wait at most for a moment without other work"
     )
+    parser.add_argument("--first", action="store_true", help="run ahead of all other programs (needs the right to)")
     parser.add_argument("--keep-exports", action="store_true", help="use the Programs of the last time")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
