@@ -45,6 +45,8 @@ class _Fuser:
     def __init__(self, graph: Graph, bindings: int, kept: set[int]) -> None:
         self.graph, self.bindings = graph, bindings
         self.lines = graph.lines
+        self.families = ["input" if line.op == "input" else REGISTRY[line.op].family for line in self.lines]
+        self.rows: dict[tuple[int, tuple[int, ...], tuple[int, ...]], bool] = {}
         self.users: list[list[int]] = [[] for _ in self.lines]
         for i, line in enumerate(self.lines):
             for a in dict.fromkeys(line.args):
@@ -59,8 +61,7 @@ class _Fuser:
     # -- facts about lines ---------------------------------------------------------------------------------------------
 
     def family(self, i: int) -> str:
-        op = self.lines[i].op
-        return "input" if op == "input" else REGISTRY[op].family
+        return self.families[i]
 
     def heavy(self, i: int) -> bool:
         return self.family(i) in HEAVY or self.lines[i].op in HEAVY_OPS
@@ -96,7 +97,16 @@ class _Fuser:
         return tuple(axes) if row <= 4096 or prod(shape) // max(row, 1) >= 256 else None
 
     def covers_rows(self, i: int, axes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-        """Whether every use of line i runs over whole rows: elementwise, or a fold over the same axes."""
+        """Whether every use of line i runs over whole rows: elementwise, or a fold over the same axes.
+
+        Asked only of lines whose users have been decided on, so that the answer stays.
+        """
+        key = i, axes, shape
+        if key not in self.rows:
+            self.rows[key] = self.uses_cover_rows(i, axes, shape)
+        return self.rows[key]
+
+    def uses_cover_rows(self, i: int, axes: tuple[int, ...], shape: tuple[int, ...]) -> bool:
         for user in self.users[i]:
             line = self.lines[user]
             if self.family(user) == "elementwise" and line.shape == shape:
