@@ -21,14 +21,17 @@ class Call:
     outputs  for each output its bytes, and the position of the input that it takes over or -1
     taken    positions of the inputs that outputs take over
     cost     the steps' arithmetic beyond what the meeting of threads after each of them costs
+    places   for each output the position of the input that it takes over, or 0; `fresh` are the outputs that take none
     numbers  of the buffers that are inputs and outputs; `in_a_row` if each is one more than the one before
     """
 
     entry: Entry
-    rooms: tuple[int, ...]
+    rooms: list[int]
     outputs: tuple[tuple[int, int], ...]
     taken: tuple[int, ...]
     cost: int
+    places: tuple[int, ...]
+    fresh: tuple[int, ...]
     numbers: tuple[int, ...]
     in_a_row: bool
 
@@ -44,10 +47,12 @@ def _call(program: Program, entry: Entry) -> Call:
     numbers = (*entry.inputs, *entry.outputs)
     return Call(
         entry=entry,
-        rooms=tuple(program.buffers[number].room for number in entry.inputs),
+        rooms=[program.buffers[number].room for number in entry.inputs],
         outputs=tuple((buffer.nbytes, position.get(buffer.alias, -1)) for buffer in outputs),
         taken=tuple(position[buffer.alias] for buffer in outputs if buffer.alias >= 0),
         cost=sum(max(0, step.cost - COST_OF_STEP) for step in program.steps[entry.start : entry.stop]),
+        places=tuple(position.get(buffer.alias, 0) for buffer in outputs),
+        fresh=tuple(at for at, buffer in enumerate(outputs) if buffer.alias < 0),
         numbers=numbers,
         in_a_row=bool(numbers) and numbers == tuple(range(numbers[0], numbers[0] + len(numbers))),
     )
@@ -66,12 +71,18 @@ def arrange(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) ->
     if len(inputs) != len(call.rooms):
         raise DeviceError(f"{call.entry.name}: {len(inputs)} inputs were given; accepted are {len(call.rooms)}.")
     # whole lists are compared at once: a step of training may have hundreds of inputs
+    rooms = [memory.room for memory in inputs]
     at_home = [memory.device for memory in inputs].count(device) == len(inputs)
-    if not at_home or not all(map(ge, [memory.room for memory in inputs], call.rooms)):
+    if not at_home or (rooms != call.rooms and not all(map(ge, rooms, call.rooms))):
         raise _unfit(device, call, inputs)
     if call.taken and len(set(map(id, inputs))) < len(inputs):
         inputs = _apart(device, call, inputs, copy)
-    return inputs, [device.alloc(nbytes) if place < 0 else inputs[place] for nbytes, place in call.outputs]
+    if not call.taken:
+        return inputs, [device.alloc(nbytes) for nbytes, _ in call.outputs]
+    outputs = [inputs[place] for place in call.places]
+    for at in call.fresh:
+        outputs[at] = device.alloc(call.outputs[at][0])
+    return inputs, outputs
 
 
 def _apart(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) -> Sequence[Memory]:
