@@ -38,8 +38,17 @@ ON_WEBGPU = frozenset({"bool", "int8", "uint8", "int32", "uint32", "float16", "f
 STRINGS = ("features", "adapter")  # of what the runner calls limits, these are not numbers
 
 
-# numbers go in and text comes out: turning lists into one another would take longer than all else in a call
-RUN = "bridge => (device, session, entry, ...inputs) => bridge.run(device, session, entry, inputs).join()"
+# Numbers go in and text comes out: turning lists into one another would take longer than all else in a call. Of the
+# inputs only those go in that are not what they were in the call before, and only new memory comes out: a step of
+# training has hundreds of parameters, and they stay where they are.
+RUN = """bridge => (device, session, entry, fresh) => {
+  const inputs = [], wanted = JSON.parse(fresh);
+  return (...changes) => {
+    for (let i = 0; i < changes.length; i += 2) inputs[changes[i]] = changes[i + 1];
+    const outputs = bridge.run(device, session, entry, [...inputs]);
+    return wanted.map(n => outputs[n]).join();
+  };
+}"""
 
 
 class _Runner:
@@ -61,7 +70,7 @@ class _Runner:
         self.load_async = bridge.loadAsync
         self.unload = bridge.unload
         self.weight = bridge.weight
-        self.run = run_js(RUN)(bridge)
+        self.caller = run_js(RUN)(bridge)
 
 
 @cache
@@ -217,6 +226,46 @@ def _copied(source: Any, nbytes: int) -> bytearray:
     return result
 
 
+class _Call:
+    """One entry: what was last given to it, and which outputs take over which inputs."""
+
+    def __init__(self, session: "BrowserSession", index: int) -> None:
+        buffers, entry = session.program.buffers, session.program.entries[index]
+        position = {buffer: place for place, buffer in enumerate(entry.inputs)}
+        self._places = [position.get(buffers[output].alias, -1) for output in entry.outputs]
+        fresh = [at for at, place in enumerate(self._places) if place < 0]
+        self._fresh = [buffers[entry.outputs[at]].nbytes for at in fresh]
+        self._entry = entry
+        self._keys: list[int] = []
+        self._start = _runner().caller(session.device.number, session.number, index, str(fresh))
+
+    def run(self, device: BrowserDevice, inputs: Sequence[Memory]) -> list[Memory]:
+        """The outputs; JsException if the runner has an error to tell."""
+        keys = [memory.key for memory in inputs]
+        if len(keys) != len(self._entry.inputs):
+            name, accepted = self._entry.name, len(self._entry.inputs)
+            raise DeviceError(
+                f"{name}: takes {accepted} inputs, not {len(keys)}. Pass one for each input of the entry."
+            )
+        changes: list[int] = []
+        if keys != self._keys:
+            known = self._keys if len(self._keys) == len(keys) else [-1] * len(keys)
+            for place, (key, before) in enumerate(zip(keys, known, strict=True)):
+                if key != before:
+                    changes += (place, key)
+        self._keys = []  # unless the runner has taken them
+        text = self._start(*changes)
+        self._keys = keys
+        numbers = map(int, text.split(",") if text else ())
+        fresh = [
+            Memory(device, number, nbytes, room_of(nbytes)) for number, nbytes in zip(numbers, self._fresh, strict=True)
+        ]
+        if len(fresh) == len(self._places):
+            return fresh
+        made = iter(fresh)
+        return [next(made) if place < 0 else inputs[place] for place in self._places]
+
+
 class BrowserSession(Session):
     """A Program that the runner has loaded, known by its number."""
 
@@ -224,26 +273,20 @@ class BrowserSession(Session):
         self.device: BrowserDevice = device
         self.program = program
         self.number = number
-        self._entries = {entry.name: index for index, entry in enumerate(program.entries)}
-        self._outputs = [[program.buffers[output].nbytes for output in entry.outputs] for entry in program.entries]
+        self._calls = {entry.name: _Call(self, index) for index, entry in enumerate(program.entries)}
         self._sizes = weight_sizes(program)
 
     def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
-        index = self._entries.get(entry)
-        if index is None:
-            raise DeviceError(f"run: there is no entry {entry!r}; accepted are {', '.join(self._entries) or 'none'}.")
+        call = self._calls.get(entry)
+        if call is None:
+            raise DeviceError(f"run: there is no entry {entry!r}; accepted are {', '.join(self._calls) or 'none'}.")
         device = self.device
-        if any(memory.device is not device for memory in inputs):
+        if [memory.device for memory in inputs].count(device) < len(inputs):
             raise DeviceError(f"{entry}: an input is memory of another device. Move it to {device.name}.")
         try:
-            text = _runner().run(device.number, self.number, index, *[memory.key for memory in inputs])
+            return call.run(device, inputs)
         except JsException as error:
             raise _told(error, device) from None
-        known = {memory.key: memory for memory in inputs}
-        return [
-            known[number] if number in known else Memory(device, number, nbytes, room_of(nbytes))
-            for number, nbytes in zip(map(int, text.split(",") if text else ()), self._outputs[index], strict=True)
-        ]
 
     def load_weights(self, values: Mapping[str, Data]) -> None:
         sources = {name: octets(data) for name, data in values.items()}
@@ -263,9 +306,9 @@ class BrowserSession(Session):
             raise _told(error, self.device) from None
 
     def close(self) -> None:
-        if self._entries and not self.device.is_lost:
+        if self._calls and not self.device.is_lost:
             _runner().unload(self.device.number, self.number)
-        self._entries = {}
+        self._calls = {}
 
     def __del__(self) -> None:
         # when Python shuts down, parts of the device may be gone before its Sessions are
