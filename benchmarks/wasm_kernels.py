@@ -81,14 +81,17 @@ def given(*shape: int, dtype: str = "float32") -> Tensor:
 Case = tuple[list[Tensor], list[Tensor], int]  # inputs, outputs, how many of the inputs (the last ones) are weights
 
 
-def matmul(m: int, k: int, n: int) -> Case:
-    a, b = given(m, k), given(k, n)
-    return [a, b], [nf.matmul(a, b)], 1
+def matmul(m: int, k: int, n: int, dtype: str = "float32") -> Case:
+    a, b = given(m, k), given(k, n, dtype=dtype)
+    return [a, b], [nf.matmul(a, nf.astype(b, "float32"))], 1
 
 
-def convolution(n: int, size: int, ci: int, co: int, window: int, stride: int = 1, groups: int = 1) -> Case:
-    x, w, bias = given(n, size, size, ci), given(window, window, ci // groups, co), given(co)
-    y = nn.relu(nn.conv2d(x, w, stride=stride, padding=(window - 1) // 2, groups=groups) + bias)
+def convolution(
+    n: int, size: int, ci: int, co: int, window: int, stride: int = 1, groups: int = 1, dtype: str = "float32"
+) -> Case:
+    x, w, bias = given(n, size, size, ci), given(window, window, ci // groups, co, dtype=dtype), given(co)
+    wide = nf.astype(w, "float32")
+    y = nn.relu(nn.conv2d(x, wide, stride=stride, padding=(window - 1) // 2, groups=groups) + bias)
     return [x, w, bias], [y], 2
 
 
@@ -124,6 +127,12 @@ CASES: dict[str, Callable[[], Case]] = {
     "conv7_224_3": lambda: convolution(1, 224, 3, 64, 7, 2),
     "pointwise_28_192": lambda: convolution(1, 28, 192, 192, 1),
     "pointwise_14_96_576": lambda: convolution(1, 14, 96, 576, 1),
+    "matmul_128_384_1536": lambda: matmul(128, 384, 1536),
+    "matmul_128_384_1536_float16": lambda: matmul(128, 384, 1536, "float16"),
+    "matvec_4096_float16": lambda: matmul(1, 4096, 4096, "float16"),
+    "conv3_14_256_float16": lambda: convolution(1, 14, 256, 256, 3, dtype="float16"),
+    "conv3_7_512_float16": lambda: convolution(1, 7, 512, 512, 3, dtype="float16"),
+    "pointwise_14_96_576_float16": lambda: convolution(1, 14, 96, 576, 1, dtype="float16"),
     "attention_12": lambda: attention(12, 128, 32),
     "mlp_step": mlp_step,
 }

@@ -306,3 +306,74 @@ def test_parts_of_a_sum_take_bounded_memory() -> None:
     """A long sum for a large result is not shared: its parts would be as large as the result each."""
     graph = graph_of(lambda a, b: a @ b, (np.empty((4096, 8192), "float32"), np.empty((8192, 4096), "float32")))
     assert max(np.prod(line.shape) for line in pack(graph, frozenset()).graph.lines) <= 8192 * 4096
+
+
+# Weights in float16
+
+
+def halves(*shape: int) -> Any:
+    """Weights with everything that float16 has: subnormal numbers, the largest, zeros."""
+    found = (whole(*shape) / 4).astype("float16")
+    found.flat[:6] = [6e-8, -6e-5, 6.2e-5, 65504, -0.0, 1e-7]
+    return found
+
+
+# how many rows: one tile that widens what it reads, and many that read a wide copy
+@pytest.mark.parametrize("rows", [1, 2, 5, 6, 40])
+@pytest.mark.parametrize("sizes", [(200, 165), (167, 200), (8192, 12), (40, 1000)], ids=str)
+@pytest.mark.parametrize("turned", [False, True])
+def test_float16_weights_are_packed_as_they_are(rows: int, sizes: tuple[int, int], *, turned: bool) -> None:
+    x, w = np.abs(whole(rows, sizes[0])) + 1, halves(*(sizes[::-1] if turned else sizes))
+    w[0, 1] = np.inf
+
+    def make(x: Tensor, w: Tensor) -> Tensor:
+        wide = nf.astype(w, "float32")
+        return x @ (nf.permute_dims(wide, (1, 0)) if turned else wide)
+
+    graph, device = graph_of(make, (x, w)), open_device("wasm")
+    for features in (frozenset({"relaxed-simd"}), frozenset[str]()):
+        program = build(graph, Target("wasm", features, 32), weights={1: "w"}).program
+        assert {b.dtype for b in program.buffers if b.kind == "prepared"} <= {"float16"}
+        session, memory = device.load(program), device.alloc(x.nbytes)
+        session.load_weights({"w": w})
+        device.write(memory, x)
+        (y,) = session.run("main", [memory])
+        got = np.frombuffer(device.read(y, 4 * rows * sizes[1]), "float32").reshape(rows, sizes[1])
+        want = x.astype("float64") @ (w.T if turned else w).astype("float64")
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-2)
+        session.close()
+    tiled = [t for t in tilings_of(graph, frozenset({1})) if t.length >= 4]
+    assert [t.b.dtype.name for t in tiled] == ["float16" if rows < 6 else "float32"]
+
+
+def test_wide_copies_take_up_memory_one_at_a_time() -> None:
+    """The arena has room for the largest, not for all."""
+    weights = [halves(256, 256) for _ in range(6)]
+
+    def make(x: Tensor, *weights: Tensor) -> Tensor:
+        for w in weights:
+            x = nf.maximum(x @ nf.astype(w, "float32"), 0.0)
+        return x
+
+    graph = graph_of(make, (whole(8, 256), *weights))
+    names = {n: f"w{n}" for n in range(1, 7)}
+    program = build(graph, Target("wasm", frozenset(), 32), weights=names).program
+    assert 4 * 256 * 256 <= program.arena < 2 * 4 * 256 * 256
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_convolutions_with_float16_weights(padding: int) -> None:
+    """And a transposed one, whose window is cut up: nothing that is stored is wider than the weights."""
+    x, w = whole(1, 9, 9, 20), halves(3, 3, 20, 13)
+
+    def make(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        wide = nf.astype(w, "float32")
+        return nn.conv2d(x, wide, padding=padding), nn.conv_transpose2d(x, wide, stride=2, padding=padding)
+
+    graph = graph_of(make, (x, w))
+    program = build(graph, Target("wasm", frozenset(), 32), weights={1: "w"}).program
+    assert {b.dtype for b in program.buffers if b.kind == "prepared"} == {"float16"}
+    assert not [b for b in build(graph, Target("webgpu"), weights={1: "w"}).program.buffers if b.kind == "prepared"]
+    want = interpret(graph, [x, w])
+    for got, wanted in zip(interpret(pack(graph, frozenset({1})).graph, [x, w]), want, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-2)

@@ -66,18 +66,18 @@ def build(
     entry    what the entry that computes the outputs is called
     """
     _show("graph", graph)
-    graph, kept = _verified(simplify(_verified(graph), target.name)), set[int]()
+    graph, kept, passing = _verified(simplify(_verified(graph), target.name)), set[int](), set[int]()
     if target.name == "wasm":
         packed = pack(graph, frozenset(weights or ()), dots="relaxed-simd" in target.features)
-        graph, kept = _verified(packed.graph), packed.kept
+        graph, kept, passing = _verified(packed.graph), packed.kept, packed.passing
     inputs = graph.inputs
-    prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name, kept)
+    prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name, kept, passing)
     fusion = fuse(graph, target.bindings, prepared)
     once = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] in prepared.fixed])
     always = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] not in prepared.fixed])
     for step in (*once, *always):
         _show("kernels", step.kernel)
-    planned = plan(graph, once, always, {inputs[n] for n in givable})
+    planned = plan(graph, once, always, {inputs[n] for n in givable}, passing)
     program = _assemble(graph, target, planned, weights or {}, names or {}, entry)
     _show("plan", program)
     return Built(program, _results(graph))

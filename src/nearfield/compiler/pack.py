@@ -2,7 +2,8 @@
 
 A panel is eight columns side by side, for all steps of the sum: [batch, columns / 8, steps, 8]. The contraction reads
 it through the inverse movement, so its meaning stays, and index algebra leaves the panel's plain addresses. What is
-packed depends on weights alone as often as not, and is then computed once.
+packed depends on weights alone as often as not, and is then computed once. Weights of 16 bits are packed as they are:
+few rows widen them in registers; many rows read a wide copy, which is made in each call, in memory that is used again.
 
 A convolution becomes a product of windows, so that there is one kind of contraction; its padding is stored, so that no
 load needs a mask.
@@ -31,14 +32,18 @@ NEAR = 256 * 1024  # bytes of a right factor that stay in the cache as they lie
 LONG = 8192  # steps of a sum that are split, so that both factors stay near and threads have something to share
 MOST = 64  # parts of a sum
 ROOM = 2**23  # elements that all parts together may have
+TILE = 5  # rows that one tile has at least: so many widen what they read themselves
+WIDE = 2**20  # elements of a weight that may be widened in each call
+WIDER = {"int8": {"int32"}, "uint8": {"int32"}, "float16": {"float32"}}  # what stored elements are multiplied as
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The Graph, and the lines in it that must be stored."""
+    """The Graph, the lines in it that must be stored, and those of them that every call makes anew."""
 
     graph: Graph
     kept: set[int]
+    passing: set[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class _Packer:
         self.seen: dict[Line, int] = {}
         self.number: list[int] = []
         self.kept: set[int] = set()
+        self.passing: set[int] = set()  # of those, copies that last for one product only
         self.fixed: set[int] = set()  # lines that depend on weights and constants alone
 
     def add(self, line: Line) -> int:
@@ -103,7 +109,8 @@ class _Packer:
             if line.op == "input" and len(self.number) in self.weights:
                 self.fixed.add(at)
             self.number.append(at)
-        return Packed(Graph(tuple(self.lines), tuple(self.number[i] for i in self.graph.outputs)), self.kept)
+        graph = Graph(tuple(self.lines), tuple(self.number[i] for i in self.graph.outputs))
+        return Packed(graph, self.kept, self.passing)
 
     def rewritten(self, line: Line) -> int:
         real = line.dtype.name == "float32"
@@ -116,25 +123,25 @@ class _Packer:
         return self.add(line)
 
     def stored(self, i: int) -> int:
-        """The bytes that integers of 32 bits are made of, also where they were moved since; else line i."""
+        """The narrow elements that line i is made of by widening, also where they were moved since; else line i."""
         line = self.lines[i]
-        if self.is_bytes(i) or line.op not in MOVES | {"cast"}:
+        if self.is_narrow(i) or line.op not in MOVES | {"cast"}:
             return i
         (source,) = line.args
         if line.op == "cast":
-            return source if line.dtype.name == "int32" and self.is_bytes(source) else i
+            return source if line.dtype.name in WIDER.get(self.lines[source].dtype.name, ()) else i
         below = self.stored(source)
         return (
             self.add(Line(line.op, (below,), line.attrs, line.shape, self.lines[below].dtype))
-            if self.is_bytes(below)
+            if self.is_narrow(below)
             else i
         )
 
     def widened(self, i: int, dtype: DType) -> int:
         return i if self.lines[i].dtype is dtype else self.op("cast", i, dtype=dtype)
 
-    def is_bytes(self, i: int) -> bool:
-        return self.lines[i].dtype.name in ("int8", "uint8")
+    def is_narrow(self, i: int) -> bool:
+        return self.lines[i].dtype.name in WIDER
 
     def are_bytes(self, *factors: int) -> bool:
         """Whether both factors are bytes, one at least signed."""
@@ -164,7 +171,11 @@ class _Packer:
         steps = dict(zip(spec.left, self.strides(a), strict=True))
         fixed = b in self.fixed
         near = rows < LOTS and self.is_natural(b, spec) and 4 * length * columns <= NEAR
-        if fixed or (rows >= FEW and not near):
+        if fixed and self.is_narrow(self.stored(b)):
+            dtype = self.lines[b].dtype
+            wide = dtype if rows > TILE and prod(self.lines[b].shape) <= WIDE else None
+            b = self.widened(self.panels(self.stored(b), spec, sizes, steps, wide=wide), dtype)
+        elif fixed or (rows >= FEW and not near):
             b = self.panels(b, spec, sizes, steps)
         if columns >= MANY and min(steps[c] for c in spec.summed) >= APART:
             order = spec.batch + spec.rows + spec.summed
@@ -181,7 +192,7 @@ class _Packer:
         last = min(spec.summed, key=lambda c: steps[c])
         if steps[last] != 1 or sizes[last] % FOUR:
             return 0
-        laid_out = self.panels(self.stored(b), spec, sizes, steps, FOUR)
+        laid_out = self.panels(self.stored(b), spec, sizes, steps, deep=FOUR)
         a = self.widened(self.stored(a), self.lines[a].dtype)
         return self.op("einsum", a, self.widened(laid_out, self.lines[b].dtype), spec=str(spec))
 
@@ -256,10 +267,20 @@ class _Packer:
             expected *= size
         return True
 
-    def panels(self, b: int, spec: _Spec, sizes: dict[str, int], steps: dict[str, int], deep: int = 1) -> int:
+    def panels(
+        self,
+        b: int,
+        spec: _Spec,
+        sizes: dict[str, int],
+        steps: dict[str, int],
+        *,
+        deep: int = 1,
+        wide: DType | None = None,
+    ) -> int:
         """The right factor again, read from where it is stored in panels, in the order in which the left one lies.
 
         deep  steps of the sum that stand together in a column
+        wide  what each call widens the panels to, before it reads them
         """
         order = spec.batch + "".join(sorted(spec.summed, key=lambda c: -steps[c])) + spec.columns
         shape = tuple(sizes[c] for c in order)
@@ -275,6 +296,10 @@ class _Packer:
         x = self.op("reshape", x, shape=(batch, length // deep, deep, count, PANEL))
         x = self.op("permute", x, axes=(0, 3, 1, 4, 2))
         self.kept.add(x)
+        if wide is not None:
+            x = self.op("cast", x, dtype=wide)
+            self.kept.add(x)
+            self.passing.add(x)
         x = self.op("permute", x, axes=(0, 2, 4, 1, 3))
         x = self.op("reshape", x, shape=(batch, length, count * PANEL))
         if columns % PANEL:
@@ -353,12 +378,12 @@ class _Packer:
             )
             some = self.op(
                 "slice",
-                w,
+                self.stored(w),
                 start=(*(first[d][phase[d]] for d in axes), 0, *around),
                 stop=window,
                 step=(*spread, 1, 1, 1),
             )
-            y = self.windowed(part, some, plain, line.dtype)
+            y = self.windowed(part, self.widened(some, line.dtype), plain, line.dtype)
             parts.append(self.op("reshape", y, shape=(1, *self.lines[y].shape)))
         return self.interleaved(self.op("concat", *parts, axis=0), line.shape, spread)
 

@@ -161,11 +161,23 @@ def _renumber(value: K, number: dict[int, int]) -> K:
     return substitute(value, table)
 
 
-def plan(graph: Graph, once: list[Lowered], always: list[Lowered], givable: set[int]) -> Plan:
+def _delayed(steps: list[Lowered], passing: set[int]) -> list[Lowered]:
+    """The steps, those that make a line in `passing` right before the first that reads it: there is one at a time."""
+    late = {line: step for step in steps for line in _made([step]) & passing}
+    found = []
+    for step in steps:
+        if not _made([step]) <= passing:
+            found += [late.pop(line) for line in step.lines if line in late]
+            found.append(step)
+    return found
+
+
+def plan(graph: Graph, once: list[Lowered], always: list[Lowered], givable: set[int], passing: set[int]) -> Plan:
     """Lifetimes, in-place updates and arena offsets.
 
     once     steps that run before the first call only
     always   the steps of a call
     givable  inputs whose memory an output may take over
+    passing  lines made of lasting ones that should take up memory only while they are read
     """
-    return _Planner(graph, once, always, givable).run()
+    return _Planner(graph, once, _delayed(always, passing), givable).run()

@@ -31,9 +31,9 @@ class Prepared:
 
 
 class _Border:
-    def __init__(self, graph: Graph, weights: set[int], kept: set[int], *, repack: bool) -> None:
+    def __init__(self, graph: Graph, weights: set[int], kept: set[int], passing: set[int], *, repack: bool) -> None:
         self.graph, self.weights, self.repack = graph, weights, repack
-        self.fixed = _fixed(graph, weights)
+        self.fixed = _fixed(graph, weights, passing)
         self.kept = kept
         self.below: dict[int, frozenset[int]] = {}
         self.work: dict[int, int] = {}
@@ -106,15 +106,20 @@ class _Border:
         return i in self.kept
 
 
-def _fixed(graph: Graph, weights: set[int]) -> set[int]:
+def _fixed(graph: Graph, weights: set[int], passing: set[int]) -> set[int]:
     fixed: set[int] = set()
-    outputs = set(graph.outputs)  # the caller's memory: made anew at each call
+    anew = passing | set(graph.outputs)  # these are the caller's memory
     for i, line in enumerate(graph.lines):
-        if i in weights or (line.op != "input" and i not in outputs and all(a in fixed for a in line.args)):
+        if i in weights or (line.op != "input" and i not in anew and all(a in fixed for a in line.args)):
             fixed.add(i)
     return fixed
 
 
-def prepare(graph: Graph, weights: set[int], target: str, kept: set[int]) -> Prepared:
-    """What to compute once; `weights` are the inputs whose values stay from call to call, `kept` what is stored."""
-    return _Border(graph, weights, kept, repack=target == "wasm").run() if weights else Prepared(set(), kept)
+def prepare(graph: Graph, weights: set[int], target: str, kept: set[int], passing: set[int]) -> Prepared:
+    """What to compute once.
+
+    weights  the inputs whose values stay from call to call
+    kept     lines that are stored; those of them in `passing` are made in each call
+    """
+    border = _Border(graph, weights, kept, passing, repack=target == "wasm")
+    return border.run() if weights else Prepared(set(), kept)

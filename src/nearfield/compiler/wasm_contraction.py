@@ -4,7 +4,8 @@ A tile is a few rows by the eight columns of a *panel*. Each step of the sum tak
 the right factor b (two vectors, side by side in memory), and one element of the left factor a for each row, copied to
 all lanes. For that, the place of an element of a must be a part that depends on the row, plus a fixed step for each
 variable of the sum; so convolutions, whose rows are pixels, need nothing of their own. compiler/pack.py sees to it that
-large right factors lie in panels. wasm_tile.py writes the code.
+large right factors lie in panels; elements of b in float16 are widened where they are loaded. wasm_tile.py writes the
+code.
 """
 
 from dataclasses import dataclass, replace
@@ -40,13 +41,18 @@ class Factor:
     argument  of the kernel
     place     the element for the first step of the sum, at the row, or at the panel's first column
     steps     how much further each loop of the sum moves
-    size      bytes of an element
+    dtype     of an element, as it is stored
     """
 
     argument: int
     place: K
     steps: tuple[int, ...]
-    size: int
+    dtype: DType
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +122,20 @@ class Tiling:
             return [*found, (4 * whole, 4)]
         return found + [(n, 1) for n in range(4 * whole, width)]
 
+    @property
+    def apart(self) -> int:
+        """Bytes between neighbouring columns of b."""
+        return FOUR if self.kind == "dot" else self.b.size
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all columns of b may be loaded four at a time."""
+        return self.columns % 4 == 0 or self._is_padded()
+
     def _is_padded(self) -> bool:
-        """Whether four elements of b from a panel's start are in memory, also where there are not so many columns."""
+        """Whether four columns of b from a panel's start are in memory, also where there are not so many."""
         constant, terms = linear(self.b.place)
-        return all(c * self.b.size % 16 == 0 for c in (constant, *terms.values(), *self.b.steps))
+        return all(c * self.b.size % (4 * self.apart) == 0 for c in (constant, *terms.values(), *self.b.steps))
 
 
 def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
@@ -137,9 +153,10 @@ def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
     types = tuple(kernel.arguments[x.value] for x in (found.a, found.b))
     if relaxed and types[0].itemsize == 1 and types[1].name == "int8":
         return _tiled(_split(found), types, "dot", stored)
-    if any(t.itemsize != 4 for t in types):
+    if types[0].itemsize != 4 or (types[1].itemsize != 4 and types[1].name != "float16"):
         return None
-    return _tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain", stored)
+    plan = _tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain", stored)
+    return None if plan is None or (types[1].name == "float16" and not plan.is_whole) else plan
 
 
 def _element(x: K) -> K:
@@ -220,7 +237,7 @@ def _factor(x: K, summed: tuple[K, ...], table: dict[K, K], dtype: DType) -> Fac
             return None
         else:
             place = place + term * c
-    return Factor(x.value, place, tuple(steps.values()), dtype.itemsize)
+    return Factor(x.value, place, tuple(steps.values()), dtype)
 
 
 def _looped(a: Factor, b: Factor, extents: list[int]) -> tuple[Factor, Factor, tuple[int, ...]]:

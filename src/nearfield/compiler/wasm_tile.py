@@ -18,6 +18,7 @@ from .kernel import Kernel
 from .wasm_bytes import OP, get, i32, memarg, put, tee, v128
 from .wasm_contraction import PANEL, Factor, Tiling, written_out
 from .wasm_schedule import extent
+from .wasm_storage import load_lanes
 from .wasm_values import Values
 
 __all__ = ["Tile", "Tiles"]
@@ -229,8 +230,12 @@ class Tiles(Values):
         b = self.plan.b
         for n, (one, other) in enumerate(steps):
             for (column, lanes), v in zip(tile.vectors, self.vectors, strict=False):
+                offset = other * b.size + self.plan.apart * column
+                if b.dtype.name == "float16":
+                    self.emit(load_lanes(self.f, "float16", get(self.right), offset) + put(v))
+                    continue
                 op = OP["v128.load" if lanes == 4 else "v128.load32_zero"]
-                self.emit(get(self.right) + op + memarg(other * b.size + 4 * column) + put(v))
+                self.emit(get(self.right) + op + memarg(offset) + put(v))
             self.step(tile, n, one)
 
     def step(self, tile: Tile, n: int, one: int) -> None:
