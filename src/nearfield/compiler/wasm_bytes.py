@@ -166,6 +166,7 @@ class Function:
         self.parameters = parameters
         self.kinds: list[str] = []
         self._spare: dict[str, int] = {}
+        self._constants: dict[bytes, int] = {}
 
     def local(self, kind: str) -> int:
         """A new local of this type."""
@@ -179,8 +180,15 @@ class Function:
             self._spare[key] = self.local(kind)
         return self._spare[key]
 
+    def constant(self, lanes: bytes) -> bytes:
+        """A v128 constant, set once: V8 takes five instructions to make one wherever it stands."""
+        if lanes not in self._constants:
+            self._constants[lanes] = self.local("v128")
+        return get(self._constants[lanes])
+
     def body(self, code: bytes) -> bytes:
         """The function's entry in the code section."""
+        code = b"".join(v128(lanes) + put(at) for lanes, at in self._constants.items()) + code
         runs: list[tuple[str, int]] = []
         for kind in self.kinds:
             if runs and runs[-1][0] == kind:

@@ -114,36 +114,36 @@ def widen_lanes(f: Function, dtype: str, raw: bytes) -> bytes:
     if dtype != "float16":
         return raw
     h, m = f.spare("v128", 21), f.spare("v128", 22)
-    start = raw + tee(h) + _each(0x7FFF) + OP["v128.and"] + i32(13) + OP["i32x4.shl"] + put(m)
-    big = get(m) + _each(0x0F7FFFFF) + OP["i32x4.gt_s"] + _each(0x38000000) + OP["v128.and"]
-    normal = get(m) + _each(0x38000000) + OP["i32x4.add"] + big + OP["i32x4.add"]
-    tiny = get(m) + _each(0x38800000) + OP["i32x4.add"] + _each(0x38800000) + OP["f32x4.sub"]
-    chosen = tiny + normal + _each(0x800000) + get(m) + OP["i32x4.gt_s"] + OP["v128.bitselect"]
-    sign = get(h) + _each(0x8000) + OP["v128.and"] + i32(16) + OP["i32x4.shl"]
+    start = raw + tee(h) + _each(f, 0x7FFF) + OP["v128.and"] + i32(13) + OP["i32x4.shl"] + put(m)
+    big = get(m) + _each(f, 0x0F7FFFFF) + OP["i32x4.gt_s"] + _each(f, 0x38000000) + OP["v128.and"]
+    normal = get(m) + _each(f, 0x38000000) + OP["i32x4.add"] + big + OP["i32x4.add"]
+    tiny = get(m) + _each(f, 0x38800000) + OP["i32x4.add"] + _each(f, 0x38800000) + OP["f32x4.sub"]
+    chosen = tiny + normal + _each(f, 0x800000) + get(m) + OP["i32x4.gt_s"] + OP["v128.bitselect"]
+    sign = get(h) + _each(f, 0x8000) + OP["v128.and"] + i32(16) + OP["i32x4.shl"]
     return start + chosen + sign + OP["v128.or"]
 
 
-def _each(bits: int) -> bytes:
-    return v128(pack("<I", bits))
+def _each(f: Function, bits: int) -> bytes:
+    return f.constant(pack("<I", bits))
 
 
 def narrow_lanes(f: Function, dtype: str, value: bytes) -> bytes:
     """The bits to store, in the low bits of 32-bit lanes, the others 0."""
     if dtype == "bool":
-        return value + _each(1) + OP["v128.and"]
+        return value + _each(f, 1) + OP["v128.and"]
     if dtype in ("int8", "uint8"):
-        return value + _each(255) + OP["v128.and"]
+        return value + _each(f, 255) + OP["v128.and"]
     if dtype != "float16":
         return value
     x, a = f.spare("v128", 21), f.spare("v128", 22)
-    start = value + tee(x) + _each(0x7FFFFFFF) + OP["v128.and"] + put(a)
-    odd = get(a) + i32(13) + OP["i32x4.shr_u"] + _each(1) + OP["v128.and"]
-    normal = get(a) + _each(0xC8000FFF) + OP["i32x4.add"] + odd + OP["i32x4.add"] + i32(13) + OP["i32x4.shr_u"]
-    tiny = get(a) + v128(f32(0.5)[1:]) + OP["f32x4.add"] + _each(0x3F000000) + OP["i32x4.sub"]
-    huge = _each(0x7E00) + _each(0x7C00) + get(a) + _each(0x7F800000) + OP["i32x4.gt_s"] + OP["v128.bitselect"]
-    small = tiny + normal + get(a) + _each(0x38800000) + OP["i32x4.lt_s"] + OP["v128.bitselect"]
-    chosen = huge + small + get(a) + _each(0x477FFFFF) + OP["i32x4.gt_s"] + OP["v128.bitselect"]
-    return start + chosen + get(x) + i32(16) + OP["i32x4.shr_u"] + _each(0x8000) + OP["v128.and"] + OP["v128.or"]
+    start = value + tee(x) + _each(f, 0x7FFFFFFF) + OP["v128.and"] + put(a)
+    odd = get(a) + i32(13) + OP["i32x4.shr_u"] + _each(f, 1) + OP["v128.and"]
+    normal = get(a) + _each(f, 0xC8000FFF) + OP["i32x4.add"] + odd + OP["i32x4.add"] + i32(13) + OP["i32x4.shr_u"]
+    tiny = get(a) + v128(f32(0.5)[1:]) + OP["f32x4.add"] + _each(f, 0x3F000000) + OP["i32x4.sub"]
+    huge = _each(f, 0x7E00) + _each(f, 0x7C00) + get(a) + _each(f, 0x7F800000) + OP["i32x4.gt_s"] + OP["v128.bitselect"]
+    small = tiny + normal + get(a) + _each(f, 0x38800000) + OP["i32x4.lt_s"] + OP["v128.bitselect"]
+    chosen = huge + small + get(a) + _each(f, 0x477FFFFF) + OP["i32x4.gt_s"] + OP["v128.bitselect"]
+    return start + chosen + get(x) + i32(16) + OP["i32x4.shr_u"] + _each(f, 0x8000) + OP["v128.and"] + OP["v128.or"]
 
 
 def store_lanes(f: Function, dtype: str, address: bytes, offset: int, value: bytes) -> bytes:
