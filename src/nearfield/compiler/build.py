@@ -187,7 +187,10 @@ def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[
     entries = [(e.name, e.start, e.stop) for e in program.entries]
     module = assemble(kernels, calls, entries, relaxed=relaxed, places=places_of(program.buffers))
     compiled = tuple(Compiled(name, name, len(k.arguments)) for name, k in zip(module.names, kernels, strict=True))
-    steps = tuple(Step(at, args, size, cost(kernels[at])) for (at, args), size in zip(calls, module.sizes, strict=True))
+    steps = tuple(
+        Step(at, args, (total, grain), cost(kernels[at]) if total > grain else 0)  # nothing that others could help with
+        for (at, args), (total, grain) in zip(calls, module.sizes, strict=True)
+    )
     features = ("relaxed-simd",) if relaxed else ()
     return replace(
         program,

@@ -16,7 +16,7 @@ from .wasm_values import Values
 
 __all__ = ["Compiled", "compile_kernel"]
 
-WORTH = 32768  # operations that a piece of the range should hold: about a microsecond, a few barriers
+WORTH = 1 << 17  # operations that a piece of the range should hold: some microseconds, as a barrier takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def compile_kernel(kernel: Kernel, *, relaxed: bool) -> Compiled:
     unit = 1 if plan.ranged or plan.lane is None else 4 * plan.tiles.get(plan.lane, 1)
     work = max(1, cost(kernel))
     total = plan.total
-    grain = total if work < 2 * WORTH else -(-WORTH * total // work)
+    grain = total if work < 4 * WORTH else -(-WORTH * total // work)
     return Compiled(len(kernel.arguments) + 2, body, total, max(unit, -(-grain // unit) * unit))
 
 
