@@ -85,7 +85,8 @@ class OnnxBuilder:
         return self.node("MaxPool", [x[0]], shape, kernel_shape=[3, 3], strides=[2, 2], pads=pads)
 
     def mean_space(self, x: Value) -> Value:
-        return self.node("ReduceMean", [x[0], self.sizes(2, 3)], x[1][:2], keepdims=0)  # jax-js has no GlobalAveragePool
+        axes = self.sizes(2, 3)  # and not GlobalAveragePool, which jax-js lacks
+        return self.node("ReduceMean", [x[0], axes], x[1][:2], keepdims=0)
 
     def dense(self, x: Value, name: str, n_in: int, n_out: int) -> Value:
         weight, bias = weights.dense(name, n_in, n_out)
