@@ -219,13 +219,13 @@ def test_memory_follows_the_length(name: str) -> None:
     """Neither time nor memory beyond a small multiple of the file's length."""
     file = HOSTILE_FILES[name]
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(FormatError):
         decode(file)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * len(file) + 10**6
-    assert time.perf_counter() - began < 20  # tracing makes it ten times slower
+    assert time.process_time() - began < 20  # tracing makes it ten times slower
 
 
 def test_many_entries_over_many_steps_take_linear_time() -> None:
@@ -239,9 +239,9 @@ def test_many_entries_over_many_steps_take_linear_time() -> None:
         (Step(0, (0,), (1, 1, 1)),) * count,
         tuple(Entry(f"e{i}", (0,), (), 0, count) for i in range(count)),
     )
-    began = time.perf_counter()
+    began = time.process_time()
     verify(program)
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3
 
 
 OVERLAPS = {

@@ -4,6 +4,7 @@
     ├── ShapeError      (ValueError)    sizes of arrays do not fit together
     ├── DTypeError      (TypeError)     element types do not fit together, or a device lacks one
     ├── AxisError       (IndexError)    an axis or an index is out of range
+    ├── ArgumentError   (ValueError, TypeError)  an argument that is no array cannot be meant
     ├── GradError       (ValueError)    something cannot be differentiated as asked
     ├── TraceError      (RuntimeError)  a value was asked for while `nf.jit` traces a function
     ├── FormatError     (ValueError)    a file is damaged, hostile or of an unknown version
@@ -13,6 +14,7 @@ A message reads: who: what is wrong: what was received; what is accepted. The wa
 """
 
 __all__ = [
+    "ArgumentError",
     "AxisError",
     "DTypeError",
     "DeviceError",
@@ -38,6 +40,10 @@ class DTypeError(NearfieldError, TypeError):
 
 class AxisError(NearfieldError, IndexError):
     """An axis or index is out of range: `nf.sum(nf.ones(3), axis=1)`. Count axes from 0 or from -1."""
+
+
+class ArgumentError(NearfieldError, ValueError, TypeError):
+    """A setting is of the wrong kind or size: `nn.Dropout(2)`. The message names it, and what is accepted."""
 
 
 class GradError(NearfieldError, ValueError):

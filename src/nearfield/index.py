@@ -254,8 +254,8 @@ def reindex(index: list[K], shape: tuple[int, ...], other: tuple[int, ...]) -> l
 
     Axes that both shapes have are passed on as they are, also an index out of range; only those between are renumbered.
     """
-    if 0 in shape:
-        return [k.const(0, "index")] * len(other)
+    if 0 in shape:  # there is no element; an index that depends on the axes asks for none
+        return unflatten(flatten(index, shape), other)
     found: list[K] = []
     i = j = 0
     while j < len(other):

@@ -13,7 +13,7 @@ from typing import Any
 
 from .argument import whole
 from .dtype import DTYPES, canonical
-from .errors import DTypeError, ShapeError
+from .errors import ArgumentError, DTypeError, ShapeError
 from .functional.conversion import asarray, astype
 from .functional.gather import searchsorted, take
 from .functional.manipulation import reshape
@@ -44,7 +44,7 @@ class Generator(Stateful):
     def __init__(self, seed: int = 0) -> None:
         whole("Generator", 0, seed=seed)
         if seed >= 1 << 32:
-            raise DTypeError(f"Generator: seed is {seed}; accepted are 0 … {(1 << 32) - 1}.")
+            raise ArgumentError(f"Generator: seed is {seed}; accepted are 0 … {(1 << 32) - 1}.")
         self.state = leaf(struct.pack("<2I", seed, 0), (2,), UINT)
 
     def state_tensors(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from ..argument import callables, real, whole
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor, apply, call, leaf
 
 __all__ = ["Dataset", "as_dataset", "order"]
@@ -93,7 +93,7 @@ class Dataset:
         """Two parts without a common example, in shuffled order; the second has this fraction of the examples."""
         real("Dataset.split", fraction=fraction)
         if not 0 < fraction < 1:
-            raise ValueError(f"Dataset.split: fraction is {fraction}; accepted are numbers between 0 and 1.")
+            raise ArgumentError(f"Dataset.split: fraction is {fraction}; accepted are numbers between 0 and 1.")
         rows = order(len(self), seed, -1)
         cut = len(rows) - max(1, round(len(rows) * fraction))
         parts = []

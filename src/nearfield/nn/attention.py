@@ -1,6 +1,7 @@
 """Attention as layers: MultiHeadAttention and TransformerBlock."""
 
 from ..argument import whole
+from ..errors import ArgumentError
 from ..functional.activation import gelu
 from ..functional.attention import scaled_dot_product_attention
 from ..random import Generator
@@ -32,7 +33,7 @@ class MultiHeadAttention(Module):
         if d_memory is not None:
             whole("MultiHeadAttention", d_memory=d_memory)
         if d % heads:
-            raise ValueError(f"MultiHeadAttention: {heads} heads do not divide {d} features; accepted are divisors.")
+            raise ArgumentError(f"MultiHeadAttention: {heads} heads do not divide {d} features; accepted are divisors.")
         other = d_memory or d
         self.query = Linear(d, d, bias=bias, generator=generator)
         self.key, self.value = (Linear(other, d, bias=bias, generator=generator) for _ in range(2))

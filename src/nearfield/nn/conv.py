@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..argument import whole, wholes
+from ..errors import ArgumentError
 from ..functional.conv import Padding, Sizes, conv1d, conv2d, conv_transpose2d
 from ..random import Generator
 from ..shape import check
@@ -18,7 +19,9 @@ def _check(who: str, rank: int, ci: int, co: int, groups: int, **sizes: Any) -> 
     whole(who, ci=ci, co=co, groups=groups)
     wholes(who, rank, **sizes)
     if ci % groups or co % groups:
-        raise ValueError(f"{who}: {groups} groups do not divide {ci} and {co} channels; accepted are common divisors.")
+        raise ArgumentError(
+            f"{who}: {groups} groups do not divide {ci} and {co} channels; accepted are common divisors."
+        )
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

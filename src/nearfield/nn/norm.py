@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from ..argument import real, whole
+from ..errors import ArgumentError
 from ..functional.norm import batch_norm, group_norm, layer_norm, rms_norm
 from ..functional.statistics import mean
 from ..shape import check
@@ -66,7 +67,7 @@ class GroupNorm(Module):
         whole("GroupNorm", groups=groups, c=c)
         real("GroupNorm", 0, eps=eps)
         if c % groups:
-            raise ValueError(f"GroupNorm: {groups} groups do not divide {c} channels; accepted are divisors.")
+            raise ArgumentError(f"GroupNorm: {groups} groups do not divide {c} channels; accepted are divisors.")
         self.weight, self.bias, self.groups, self.eps = _ones(c), _zeros(c), groups, eps
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..argument import callables
+from ..errors import ArgumentError
 from .module import Module
 
 __all__ = ["Residual", "Sequential"]
@@ -20,7 +21,7 @@ class Sequential(Module):
     def __init__(self, *layers: Layer) -> None:
         wrong: list[Any] = [layer for layer in list[Any](layers) if not callable(layer)]
         if wrong:
-            raise TypeError(
+            raise ArgumentError(
                 f"Sequential: {wrong[0]!r} cannot be called; accepted are modules and functions, as Sequential(a, b)."
             )
         self.layers = list(layers)

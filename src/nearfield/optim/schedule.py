@@ -5,6 +5,7 @@ from math import log, pi
 from typing import Any
 
 from ..argument import real, whole
+from ..errors import ArgumentError
 from ..ops.arithmetic import floor, maximum, minimum, where
 from ..ops.mathematics import cos, exp
 from ..tensor import Tensor, call
@@ -32,7 +33,7 @@ def _decay(who: str, start: float, factor: float, every: int) -> None:
     whole(who, every=every)
     real(who, factor=factor)
     if factor <= 0:
-        raise ValueError(f"{who}: factor is {factor}; accepted are numbers above 0.")
+        raise ArgumentError(f"{who}: factor is {factor}; accepted are numbers above 0.")
 
 
 def constant(rate: float) -> Schedule:
@@ -82,7 +83,7 @@ def join(*parts: Schedule | int) -> Schedule:
     """
     schedules, borders = parts[::2], parts[1::2]
     if len(parts) % 2 == 0 or not all(callable(s) for s in schedules) or not all(isinstance(n, int) for n in borders):
-        raise ValueError("join: accepted are schedules with a step between each two, as in join(a, 100, b).")
+        raise ArgumentError("join: accepted are schedules with a step between each two, as in join(a, 100, b).")
 
     def rate(t: Tensor) -> Tensor:
         found = schedules[0](t)  # type: ignore[operator]

@@ -1,6 +1,7 @@
 """SGD: follow the gradient, with momentum."""
 
 from ..argument import real
+from ..errors import ArgumentError
 from ..tensor import Tensor
 from .optimizer import Optimizer, Rate
 
@@ -19,7 +20,7 @@ class SGD(Optimizer):
         real("SGD", 0, 1, below=True, momentum=momentum)
         real("SGD", 0, weight_decay=weight_decay)
         if nesterov and not momentum:
-            raise ValueError("SGD: nesterov=True with momentum=0; accepted is a momentum above 0, such as 0.9.")
+            raise ArgumentError("SGD: nesterov=True with momentum=0; accepted is a momentum above 0, such as 0.9.")
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.slot_names = ("momentum",) if momentum else ()
         super().__init__(learning_rate)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..argument import callables, instance, real, whole
+from ..errors import ArgumentError
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class _Watch:
         instance(who, str, "a name in the history, such as 'val_loss'", monitor=monitor)
         real(who, 0, min_delta=min_delta)
         if mode not in ("min", "max", "auto"):
-            raise ValueError(f"{who}: mode is {mode!r}; accepted are 'min', 'max' and 'auto'.")
+            raise ArgumentError(f"{who}: mode is {mode!r}; accepted are 'min', 'max' and 'auto'.")
         grows = any(word in monitor for word in ("accuracy", "f1", "top_", "auc", "precision", "recall"))
         self.monitor, self.sign, self.min_delta = (
             monitor,

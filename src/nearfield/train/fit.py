@@ -11,6 +11,7 @@ from typing import Any
 from .. import random
 from ..argument import callables, instance, whole
 from ..data.dataset import Batch, Dataset, as_dataset
+from ..errors import ArgumentError
 from ..functional.statistics import mean
 from ..jit import jit as compile_step
 from ..nn.gradient import value_and_grad
@@ -134,13 +135,13 @@ def _sources(data: Any, validation: Any, seed: int) -> tuple[Any, Any]:
     source: Any = as_dataset(data)
     if isinstance(validation, float):
         if source is None:
-            raise TypeError(
+            raise ArgumentError(
                 "fit: validation is a fraction but data is an iterable of batches; give validation data of its own."
             )
         return source.split(validation, seed=seed)
     if source is None:
         if isinstance(data, Iterator):
-            raise TypeError(
+            raise ArgumentError(
                 "fit: data is an iterator, which is used up after one epoch; accepted are arrays, a Dataset, or an "
                 "iterable such as a list or a class with __iter__."
             )
@@ -263,7 +264,7 @@ def _epoch(
         if run.history.stopped:
             return
     if run.batch == 0:
-        raise ValueError(
+        raise ArgumentError(
             "fit: the data has no batch; accepted is at least one example, and an iterable that can be walked through "
             "again in every epoch."
         )

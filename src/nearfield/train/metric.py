@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..functional.loss import mae, mse
 from ..functional.statistics import mean
 from ..functional.statistics import sum as total
@@ -80,7 +80,9 @@ def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int | None =
     guess, truth = (prediction, target) if prediction.dtype.kind in "iu" else _labels(prediction, target)
     if n_classes is None:
         if prediction.dtype.kind in "iu":
-            raise ValueError("confusion_matrix: predictions are labels, so their number is not known; give n_classes.")
+            raise ArgumentError(
+                "confusion_matrix: predictions are labels, so their number is not known; give n_classes."
+            )
         n_classes = (
             prediction.shape[-1]
             if prediction.ndim > target.ndim or (prediction.ndim > 1 and prediction.shape[-1] > 1)
@@ -136,7 +138,7 @@ def metric_of(metric: Any) -> Metric:
     if callable(metric):
         return _average(getattr(metric, "__name__", type(metric).__name__), metric)
     if metric not in METRICS:
-        raise ValueError(
+        raise ArgumentError(
             f"fit: there is no metric {metric!r}; accepted are {', '.join(METRICS)}, functions of (prediction, "
             "target), and nf.train.Metric."
         )
