@@ -101,6 +101,39 @@ def test_half_precision_halves_the_weights(on: str, tmp_path: Path) -> None:
     assert {t.dtype.name for t in load_tensors(folder / "weights.safetensors").values()} == {"float16"}
 
 
+def test_models_hold_their_weights_once(on: str, tmp_path: Path) -> None:
+    """Not also as they were in the file, and in float16 half as much; sizes that fill no vector."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            g = nf.random.Generator(0)
+            self.convs = [nn.Conv2d(a, b, 3, generator=g) for a, b in ((3, 30), (30, 150), (150, 70))]
+            self.layers = [nn.Linear(a, b, generator=g) for a, b in ((630, 333), (333, 501), (501, 203))]
+
+        def __call__(self, x: nf.Tensor) -> nf.Tensor:
+            for conv in self.convs:
+                x = nn.relu(conv(x))
+            x = nf.reshape(x, (1, -1))
+            for layer in self.layers:
+                x = nn.relu(layer(x))
+            return x
+
+    net, x, held = Net(), np.ones((1, 9, 9, 3), "float32"), {}
+    floor = 4 * sum(t.size for t in net.state_tensors().values())
+    for dtype in ("float32", "float16"):
+        folder = nf.export(net, tmp_path / dtype, inputs={"x": x}, dtype=None if dtype == "float32" else dtype)
+        model = nf.load(folder)
+        gc.collect()
+        before = nf.memory_stats().bytes
+        model.run({"x": x})
+        gc.collect()
+        arena = next(p.arena for row, p in model._programs.items() if row.target == on)  # what passes, not what stays
+        held[dtype] = nf.memory_stats().bytes - before - arena
+        del model
+    assert floor < held["float32"] < 1.1 * floor
+    assert 0.5 * floor < held["float16"] < 0.55 * floor
+
+
 def test_functions_are_exported_with_what_they_refer_to(on: str, tmp_path: Path) -> None:
     """Modules by name, other Tensors as constants; several outputs; jit or not."""
     layer, shift = linear(), nf.asarray([1.0, 2.0, 3.0])

@@ -174,6 +174,35 @@ def test_prepared_once_for_each_writing_of_weights(dev: Device) -> None:
     assert session.read_weight("runs") == TWOS
 
 
+def test_settled_sessions_hold_what_was_made_of_weights(dev: Device) -> None:
+    """And the weights no more that only `prepare` reads; who writes or reads them is told so."""
+    session = dev.load(prepared(dev.name))
+    session.load_weights({"w": struct.pack("<6f", *[100.0] * 6), "runs": bytes(24)})
+    full = dev.stats().bytes
+    for _ in range(2):
+        session.settle()
+        assert full - dev.stats().bytes == 64
+    x = upload(dev, *range(6))
+    for _ in range(2):
+        assert download(session.run("predict", [x])[0]) == [101 + n for n in range(6)]
+    with pytest.raises(DeviceError, match=r"'w' cannot be written.*Load the Program again"):
+        session.load_weights({"w": TWOS})
+    with pytest.raises(DeviceError, match="'runs' cannot be read"):
+        session.read_weight("runs")
+    with pytest.raises(FormatError, match="'x' is not a weight"):
+        session.read_weight("x")
+    session.close()
+    with pytest.raises(DeviceError, match="closed"):
+        session.settle()
+
+
+def test_settling_keeps_weights_that_calls_read(dev: Device) -> None:
+    session = loaded(dev)
+    session.settle()
+    session.load_weights({"w": TWOS})
+    assert session.read_weight("w") == TWOS
+
+
 def test_loading_twice_gives_two_states(dev: Device) -> None:
     """Sessions of one Program have their own weights and scratch memory."""
     one, other = loaded(dev), loaded(dev)

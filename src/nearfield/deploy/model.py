@@ -130,6 +130,7 @@ class Model:
                 session = device.load(program)
                 wanted = {b.name for b in program.buffers if b.kind == "weight"}
                 session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})
+                session.settle()  # this Model keeps the values
                 return session
         targets = dict.fromkeys(row.target for row in self._programs)
         raise DeviceError(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import DeviceError, FormatError
-from ..program.program import Program
+from ..program.program import PREPARE, Program
 
 __all__ = [
     "Device",
@@ -20,6 +20,7 @@ __all__ = [
     "octets",
     "room_of",
     "weight_sizes",
+    "weights_read",
 ]
 
 Data = bytes | bytearray | memoryview
@@ -162,6 +163,13 @@ class Session(ABC):
     def read_weight(self, name: str) -> bytes:
         """The values of one weight now."""
 
+    def settle(self) -> None:  # noqa: B027 - to keep them all is right, too
+        """Run `prepare` now, and give back the weights that only it reads, for good.
+
+        The weights that it reads can then no longer be written, nor those be read that were given back. A device may
+        keep them all.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Give back the arena, constants and weights."""
@@ -170,24 +178,48 @@ class Session(ABC):
 class NativeSession(Session):
     """A Session whose weights are Memory that this process writes and reads.
 
-    _stale  must the entry `prepare` run before the next call? So it is at first, and when weights were written
+    _stale    must the entry `prepare` run before the next call? So it is at first, and when weights were written
+    _settled  weights that can no longer be written, because `prepare` read them and some are gone
     """
 
     _sizes: dict[str, int]
     _weights: dict[str, Memory]
     _stale: bool
+    _settled: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Run `prepare` if it must be."""
+
+    def settle(self) -> None:
+        inside, outside = weights_read(self.program)
+        self._prepare()
+        if inside - outside:
+            self._settled = inside
+        for name in inside - outside:
+            self._weights.pop(name, None)
 
     def load_weights(self, values: Mapping[str, Data]) -> None:
         sources = {name: octets(data) for name, data in values.items()}
         for name, source in sources.items():  # all are looked at before the first is changed
             check_weight(self._sizes, name, len(source))
+            if name in self._settled:
+                raise self._gone(name, "written")
         for name, source in sources.items():
             self.device.write(self._weights[name], source)
         self._stale = self.program.prepares
 
     def read_weight(self, name: str) -> bytes:
         nbytes = check_weight(self._sizes, name)
+        if name not in self._weights and name in self._settled:
+            raise self._gone(name, "read")
         return bytes(self.device.read(self._weights[name], nbytes))
+
+    def _gone(self, name: str, what: str) -> DeviceError:
+        return DeviceError(
+            f"{self.device.name}: weights: {name!r} cannot be {what}: what is made of it has been made, and its memory "
+            f"given back. Load the Program again."
+        )
 
 
 def room_of(nbytes: int) -> int:
@@ -238,6 +270,16 @@ def check_target(device: Device, program: Program) -> None:
 def weight_sizes(program: Program) -> dict[str, int]:
     """Bytes of each weight, by name."""
     return {buffer.name: buffer.nbytes for buffer in program.buffers if buffer.kind == "weight"}
+
+
+def weights_read(program: Program) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of the weights that the steps of `prepare` use, and of those that other steps use."""
+    used: tuple[set[str], set[str]] = set(), set()
+    for entry in program.entries:
+        for step in program.steps[entry.start : entry.stop]:
+            found = (program.buffers[number] for number in step.buffers)
+            used[entry.name != PREPARE].update(b.name for b in found if b.kind == "weight")
+    return frozenset(used[0]), frozenset(used[1])
 
 
 def check_weight(sizes: Mapping[str, int], name: str, nbytes: int | None = None) -> int:

@@ -261,9 +261,7 @@ class WasmSession(NativeSession):
         with device.running:
             self._check_open()
             call = find(self._calls, entry)
-            if self._stale:
-                self._execute(self._calls[PREPARE])
-                self._stale = False
+            self._made_ready()
             inputs, outputs = arrange(device, call, inputs, device.copy)
             self._address(call, [memory.key for memory in (*inputs, *outputs)])
             self._execute(call)
@@ -294,6 +292,16 @@ class WasmSession(NativeSession):
             self._instances.clear()
             self._weights.clear()
             self._kept.clear()
+
+    def _prepare(self) -> None:
+        with self.device.running:
+            self._check_open()
+            self._made_ready()
+
+    def _made_ready(self) -> None:
+        if self._stale:
+            self._execute(self._calls[PREPARE])
+            self._stale = False
 
     def _execute(self, call: Call) -> None:
         entry = call.entry.name

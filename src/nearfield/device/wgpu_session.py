@@ -43,9 +43,7 @@ class WgpuSession(NativeSession):
         with device.running:
             device.check_open(self._calls)
             call = find(self._calls, entry)
-            if self._stale:
-                device.submit(self._tape(self._calls[PREPARE], ()))
-                self._stale = False
+            self._made_ready()
             inputs, outputs = arrange(device, call, inputs, device.copy)
             blocks = [memory.key for memory in inputs]
             blocks += [memory.key for memory in outputs]
@@ -67,6 +65,16 @@ class WgpuSession(NativeSession):
             self._groups.clear()
             self._tapes.clear()
             self._kept.clear()
+
+    def _prepare(self) -> None:
+        with self.device.running:
+            self.device.check_open(self._calls)
+            self._made_ready()
+
+    def _made_ready(self) -> None:
+        if self._stale:
+            self.device.submit(self._tape(self._calls[PREPARE], ()))
+            self._stale = False
 
     def forget(self, numbers: set[int]) -> None:
         """Drop what was recorded for buffers that are no more."""
