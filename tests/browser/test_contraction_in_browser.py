@@ -23,10 +23,19 @@ def bytes_product(a: Tensor, b: Tensor) -> Tensor:
     return nf.astype(a, "int32") @ nf.astype(b, "int32")
 
 
+def halves(*shape: int) -> Any:
+    """Numbers in float16 whose sums are exact: a column of subnormal ones, and one of large ones."""
+    found = whole(*shape)
+    found[:, 0] *= 2.0**-24
+    found[:, 1] *= 2.0**13
+    return found.astype("float16")
+
+
 JOBS: dict[str, tuple[Any, list[Any]]] = {
     "product": (lambda a, b, bias: nn.relu(a @ b + bias), [whole(61, 40), whole(40, 33), whole(33)]),
     "convolution": (lambda x, w: nn.conv2d(x, w, padding=1), [whole(1, 13, 13, 16), whole(3, 3, 16, 20)]),
     "long sum": (lambda a, b: a @ b, [whole(9, 8192), whole(8192, 12)]),
+    "float16": (lambda a, b: a @ nf.astype(b, "float32"), [whole(20, 64), halves(64, 40)]),
     "int8": (bytes_product, [octets("int8", 27, 132), octets("int8", 132, 13)]),
     "uint8": (bytes_product, [octets("uint8", 40, 64), octets("int8", 64, 24)]),
 }

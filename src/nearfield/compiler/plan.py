@@ -41,8 +41,10 @@ def room(shape: tuple[int, ...], dtype: DType) -> int:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, once: list[Lowered], always: list[Lowered], givable: set[int]) -> None:
-        self.graph = graph
+    def __init__(
+        self, graph: Graph, once: list[Lowered], always: list[Lowered], givable: set[int], passing: set[int]
+    ) -> None:
+        self.graph, self.passing = graph, passing
         steps = once + always
         self.plan = Plan(steps, len(once), _made(once) & {line for step in always for line in step.lines})
         self.givable = set(givable)
@@ -96,7 +98,7 @@ class _Planner:
         return _pointwise(step.kernel, step.lines.index(candidate), step.lines.index(line))
 
     def place(self) -> None:
-        """First fit, in order of first use, among blocks that live at the same time."""
+        """First fit, in order of first use, among blocks that live at the same time; passing lines share the start."""
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         for at, step in enumerate(self.plan.steps):
@@ -105,13 +107,13 @@ class _Planner:
                 first.setdefault(root, at)
                 last[root] = at
         placed: list[tuple[int, int, int]] = []  # offset, end, line
-        for line, start in first.items():
+        for line, start in sorted(first.items(), key=lambda item: item[0] not in self.passing):
             if line in self.inputs or line in self.outputs or line in self.plan.lasting:
                 continue
             size = -(-self.room(line) // ALIGN) * ALIGN
             offset = 0
             for begin, end, other in placed:
-                if last[other] < start:
+                if last[other] < start or first[other] > last[line]:
                     continue
                 if offset + size <= begin:
                     break
@@ -180,4 +182,4 @@ def plan(graph: Graph, once: list[Lowered], always: list[Lowered], givable: set[
     givable  inputs whose memory an output may take over
     passing  lines made of lasting ones that should take up memory only while they are read
     """
-    return _Planner(graph, once, _delayed(always, passing), givable).run()
+    return _Planner(graph, once, _delayed(always, passing), givable, passing).run()
