@@ -77,11 +77,12 @@ def floor(workload: Workload, limit: dict[str, float]) -> float:
 
 
 def cell(row: Row, peer: str, key: str) -> str:
-    """A figure; – for what is not offered."""
+    """A figure; – for what is not offered, nothing for what was not measured."""
     found = value(row, peer, key)
     if found is not None:
         return number(found)
-    return "fails" if row.get(peer, {}).get("error", "not offered").find("not offered") < 0 else "–"
+    error = row.get(peer, {}).get("error", "")
+    return error and ("–" if "not offered" in error else "fails")
 
 
 def comparison(results: Results, threads: int, key: str) -> str:
@@ -162,12 +163,31 @@ def agreement(results: Results) -> str:
 def graphics(path: Path) -> str:
     """One machine with a graphics card: a table of all libraries that were measured there."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    names = sorted({peer for row in data["bench"].values() for peer in row}, key=lambda p: (p != "nearfield", p))
+    names = sorted({peer for row in data["bench"].values() for peer in row})
+    rows = []
+    for name, row in data["bench"].items():
+        mine, other = value(row, "nearfield", "left"), best(row, [p for p in names if p != "nearfield"], "left")
+        title = data.get("titles", {}).get(name) or WORKLOADS[name].title
+        rows.append([title, *(cell(row, p, "left") for p in names), f"{mine / other:.2f}" if mine and other else ""])
+    return f"{data['machine']['gpu']}:\n\n" + table(
+        ["milliseconds", *(TITLES[name] for name in names), "Nearfield / best"], rows
+    )
+
+
+def dawn(path: Path) -> str:
+    """The runner through Dawn for Node, on one machine (web/dawn.mjs)."""
+    data = json.loads(path.read_text(encoding="utf-8"))
     rows = [
-        [data.get("titles", {}).get(name) or WORKLOADS[name].title, *(cell(row, peer, "left") for peer in names)]
+        [
+            WORKLOADS[name].title,
+            number(row["call"]),
+            number(row["first"]),
+            number(row["again"]) if "again" in row else "",
+        ]
         for name, row in data["bench"].items()
     ]
-    return f"{data['machine']['gpu']}:\n\n" + table(["milliseconds", *names], rows)
+    head = ["milliseconds", "a call", "first run, no caches", "first run, the driver's cache warm"]
+    return f"The runner in Node, through Dawn (Chromium's WebGPU), {data['machine']['gpu']}:\n\n" + table(head, rows)
 
 
 def bars(results: Results, threads: int, group: str) -> list[Bar]:
@@ -192,6 +212,7 @@ def documents() -> dict[str, str]:
         title = f"{what} in Chromium, two threads: time of one run, relative to the fastest of the others"
         found[f"docs/images/performance_{group}.svg"] = chart(title, bars(wasm, 2, group))
     cards = [graphics(path) for path in sorted(RESULTS.glob("gpu*.json"))]
+    cards += [dawn(path) for path in sorted(RESULTS.glob("dawn*.json"))]
     parts: dict[str, Callable[[], str]] = {
         "two threads": lambda: comparison(wasm, 2, "left"),
         "one thread": lambda: comparison(wasm, 1, "left"),

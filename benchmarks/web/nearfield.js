@@ -14,7 +14,10 @@ function upload(device, tensors, names) {
   });
 }
 
-const read = async (device, handle, count) => new Float32Array((await device.read(handle, 4 * count)).slice().buffer);
+async function read(device, handle, count) {
+  const bytes = await device.read(handle, 4 * count);
+  return new Float32Array(bytes.buffer, bytes.byteOffset, count);
+}
 
 /**
  * Each step of an entry by itself, on one thread: [kernel, fewest milliseconds].
