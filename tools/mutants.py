@@ -87,7 +87,7 @@ MUTANTS = [
            "if i in self.outputs:\n                return False", COMPILER),
     Mutant("order of groups", "compiler/fuse.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", KERNELS + "waits"),
     Mutant("lifetimes", "compiler/plan.py", "last[root] = at", "last.setdefault(root, at)", COMPILER),
-    Mutant("offsets in the arena", "compiler/plan.py", "if last[other] < start:", "if last[other] <= start:", COMPILER),
+    Mutant("offsets in the arena", "compiler/plan.py", "if last[other] < start or", "if last[other] <= start or", COMPILER),
     Mutant("updates in place", "compiler/plan.py", "return bool(loads) and all(n.args == (store.index,) for n in loads)", "return bool(loads)",
            "tests/test_compiler.py tests/test_jit.py"),
     Mutant("inputs given away", "compiler/plan.py", "or (from_input and candidate not in self.givable)", "", "tests/test_compiler.py tests/test_jit.py"),
@@ -102,7 +102,7 @@ MUTANTS = [
     Mutant("edge of a tile", "compiler/wgsl_tile.py", 'inside = k.less(first if whole else step, k.const(length, "index"))', 'inside = k.const(True, "bool")', KERNELS + '"tile or tiling"'),
     Mutant("nearest in WebAssembly", "compiler/wasm_bytes.py", "ceil floor trunc nearest sqrt", "ceil floor nearest trunc sqrt", "tests/test_k.py tests/test_wasm.py"),
     Mutant("order of panels", "compiler/pack.py", "axes=tuple(order.index(c) for c in spec.right))", "axes=tuple(spec.right.index(c) for c in order))", "tests/test_contraction.py"),
-    Mutant("outputs made once", "compiler/prepare.py", "and i not in outputs and", "and", "tests/test_prepare.py"),
+    Mutant("outputs made once", "compiler/prepare.py", "and i not in anew and", "and", "tests/test_prepare.py"),
     Mutant("rows added elsewhere", "compiler/wasm_scatter.py", "k.load(scatter.store.argument, index, scatter.term.type)", "k.const(0, scatter.term.type)", "tests/test_scatter.py"),
     # Programs, devices, state.
     Mutant("length of a file", "program/codec.py", "if start + data != len(rest):", "if start + data > len(rest):", PROGRAM),
