@@ -9,6 +9,8 @@ import nearfield as nf
 from nearfield import scalar as k
 from nearfield.compiler.build import Target, build
 from nearfield.compiler.wasm_scatter import compile_scatter
+from nearfield.compiler.wgsl_scatter import spell_scatter
+from nearfield.tensor import apply
 from nearfield.trace import trace
 from wasm_machine import Array, check, executed, normal, op_kernel
 
@@ -65,6 +67,59 @@ def test_claim() -> None:
     for name, attrs in (("take", {"axis": 0}), ("sum", {"axes": (0,)})):
         other, _, _ = op_kernel(name, [g, at][: 2 if name == "take" else 1], attrs)
         assert compile_scatter(other, relaxed=True) is None
+
+
+# places, the indices' shape, what stands before and after the places: fewer and more than one list and one block
+LONG_ROWS = [
+    (30, (7,), (), (32,)),
+    (100, (1024,), (), (64,)),
+    (77, (1500,), (), (33,)),
+    (2000, (5, 300), (), (4, 36)),
+    (20, (40,), (3,), (36,)),
+    (16, (2, 3), (3, 2), (140,)),
+    (2000, (33,), (3,), (32,)),
+]
+
+
+@pytest.mark.parametrize("case", LONG_ROWS)
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_long_rows(
+    case: tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]], dtype: str, device: str
+) -> None:
+    """Rows that are worth a list of their own on a graphics card: at random places, and all at one."""
+    n, shape, before, after = case
+    rng = np.random.default_rng(n)
+    g = rng.integers(-4, 5, (*before, *shape, *after)).astype(dtype)
+    axis = len(before)
+    for at in (places(n, *shape), np.full(shape, n // 3, "int32")):
+        want = np.zeros((*before, n, *after), dtype)
+        np.add.at(want, ((slice(None),) * axis + (np.clip(at, 0, n - 1),)), g)
+        got = apply("put_add", nf.asarray(g), nf.asarray(at), axis=axis, n=n)
+        np.testing.assert_array_equal(got.numpy(), want)
+
+
+def test_long_rows_that_are_constant_or_not_a_number(device: str) -> None:
+    """What is added need not depend on the row, and a NaN spoils its own place alone."""
+    at = nf.asarray(places(50, 90))
+    x = nf.zeros((50, 40))
+    slope = nf.grad(lambda x: nf.sum(nf.take(x, nf.clip(at, 0, 49), axis=0)))(x).numpy()
+    count = np.bincount(np.clip(at.numpy(), 0, 49), minlength=50)
+    np.testing.assert_array_equal(slope, count[:, None] + x.numpy())
+    g = np.ones((90, 40), "float32")
+    g[33, 7] = np.nan
+    bad = np.isnan(apply("put_add", nf.asarray(g), at, axis=0, n=50).numpy())
+    assert bad.sum() == 1
+    assert bad[np.clip(at.numpy()[33], 0, 49), 7]
+
+
+def test_claim_on_webgpu() -> None:
+    """Long rows at many places are listed; short ones, few places and sums that are worked on are not."""
+    for n, row, claimed in ((100, 64, True), (100, 8, False), (3, 64, False)):
+        kernel, _, _ = op_kernel("put_add", [normal(40, row), places(n, 40)], {"axis": 0, "n": n})
+        assert (spell_scatter(kernel) is not None) == claimed
+    kernel, _, _ = op_kernel("put_add", [normal(40, 64), places(100, 40)], {"axis": 0, "n": 100})
+    (store,) = kernel.stores
+    assert spell_scatter(replace(kernel, stores=(replace(store, value=store.value * 2.0),))) is None
 
 
 def test_adding_to_zeros_adds_nothing() -> None:

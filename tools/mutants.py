@@ -103,6 +103,7 @@ MUTANTS = [
     Mutant("nearest in WebAssembly", "compiler/wasm_bytes.py", "ceil floor trunc nearest sqrt", "ceil floor nearest trunc sqrt", "tests/test_k.py tests/test_wasm.py"),
     Mutant("order of panels", "compiler/pack.py", "axes=tuple(order.index(c) for c in spec.right))", "axes=tuple(spec.right.index(c) for c in order))", "tests/test_contraction.py"),
     Mutant("outputs made once", "compiler/prepare.py", "and i not in anew and", "and", "tests/test_prepare.py"),
+    Mutant("places that end in the next list", "compiler/wgsl_scatter.py", "if (start + near < {self.rows} && apart", "if (apart", "tests/test_scatter.py"),
     Mutant("rows added elsewhere", "compiler/wasm_scatter.py", "k.load(scatter.store.argument, index, scatter.term.type)", "k.const(0, scatter.term.type)", "tests/test_scatter.py"),
     # Programs, devices, state.
     Mutant("length of a file", "program/codec.py", "if start + data != len(rest):", "if start + data > len(rest):", PROGRAM),

@@ -5,37 +5,17 @@ looked at once by each thread, and added if its place is in the thread's part of
 place, and the sums have one order, whatever the number of threads.
 """
 
-from dataclasses import dataclass
-
 from .. import scalar as k
-from ..scalar import K, const_value
 from .kernel import Kernel, Store, vary
+from .scatter import Scatter, scatter_of
 from .wasm_bytes import OP, get, i32
 from .wasm_loops import Compiled, Loops
-from .wasm_schedule import PIECES, Schedule, extent, loads_of, simplified
+from .wasm_schedule import PIECES, Schedule, extent, simplified
 
 __all__ = ["compile_scatter"]
 
 TYPES = ("float32", "int32", "uint32")  # that are stored as they are computed
 UNROLLED = 4  # vectors of a row that are added side by side
-
-
-@dataclass(frozen=True, slots=True)
-class _Scatter:
-    """result[…, place, …] += term, for all rows.
-
-    axis    of the result, that places count along
-    before, after   the other axes of the result
-    rows    variables that count the rows; place depends on them alone
-    """
-
-    store: Store
-    axis: K
-    before: tuple[K, ...]
-    after: tuple[K, ...]
-    rows: tuple[K, ...]
-    place: K
-    term: K
 
 
 def compile_scatter(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
@@ -48,40 +28,18 @@ def compile_scatter(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
     return Compiled(len(kernel.arguments) + 2, body, total, -(-total // PIECES))
 
 
-def _scatter_of(kernel: Kernel) -> _Scatter | None:
-    axes, stores = simplified(kernel)
-    total = stores[0].value
-    if len(stores) > 1 or total.op != "reduce" or total.value[0] != "sum" or total.args[0].op != "select":
+def _scatter_of(kernel: Kernel) -> Scatter | None:
+    found = scatter_of(*simplified(kernel))
+    if found is None or kernel.arguments[found.store.argument].name not in TYPES:
         return None
-    condition, term, other = total.args[0].args
-    rows = total.value[1]
-    if (
-        condition.op != "eq"
-        or other.op != "const"
-        or const_value(other)
-        or kernel.arguments[stores[0].argument].name not in TYPES
-    ):
-        return None
-    for axis, place in (condition.args, condition.args[::-1]):
-        if (
-            axis not in axes
-            or place.free - set(rows)
-            or axis in term.free
-            or place.low < 0
-            or place.high >= extent(axis)
-        ):
-            continue
-        at = axes.index(axis)
-        fits = at <= 1 and len(axes) - at <= 2 and vary(stores[0].index, axis) is not None
-        if fits and all(x.value != stores[0].argument for x in loads_of([total])):
-            return _Scatter(stores[0], axis, axes[:at], axes[at + 1 :], rows, place, term)
-    return None
+    fits = len(found.before) <= 1 and len(found.after) <= 1 and vary(found.store.index, found.axis) is not None
+    return found if fits else None
 
 
 class _Adding(Loops):
     """Zeros, and then all rows one after the other."""
 
-    def __init__(self, kernel: Kernel, scatter: _Scatter, relaxed: bool) -> None:
+    def __init__(self, kernel: Kernel, scatter: Scatter, relaxed: bool) -> None:
         self.scatter = scatter
         index = k.substitute(scatter.store.index, {scatter.axis: scatter.place})
         there = k.load(scatter.store.argument, index, scatter.term.type)

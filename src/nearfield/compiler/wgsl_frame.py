@@ -5,6 +5,7 @@ from .kernel import Kernel
 from .wgsl_columns import spell_columns
 from .wgsl_points import spell_points
 from .wgsl_rows import spell_rows
+from .wgsl_scatter import spell_scatter
 from .wgsl_tile import spell_tile
 
 __all__ = ["spell_kernel"]
@@ -12,4 +13,10 @@ __all__ = ["spell_kernel"]
 
 def spell_kernel(kernel: Kernel, choices: Choices) -> tuple[str, tuple[int, int, int]]:
     """The WGSL text, and the workgroups to run."""
-    return spell_tile(kernel, choices) or spell_columns(kernel) or spell_rows(kernel) or spell_points(kernel)
+    return (
+        spell_tile(kernel, choices)
+        or spell_scatter(kernel)
+        or spell_columns(kernel)
+        or spell_rows(kernel)
+        or spell_points(kernel)
+    )
