@@ -162,3 +162,19 @@ def test_names_of_sums_hide_no_buffer() -> None:
     x, w = nf.asarray([[1.0, 2.0]] * 5), nf.asarray([[1.0] * 3, [2.0] * 3])
     with nf.use("webgpu"):
         assert nf.einsum("ab,bc->ac", x, w).tolist() == [[5.0] * 3] * 5
+
+
+@pytest.mark.parametrize(
+    ("target", "kernels"),
+    [(Target("webgpu", bindings=32), 2), (Target("webgpu", bindings=8), 12), (Target("wasm"), 12)],
+)
+def test_small_updates_are_made_together(target: Target, kernels: int) -> None:
+    """Parameters of one shape that nothing else connects: as many as can be bound, on a graphics card."""
+    with nf.use("reference"):
+        old = [[nf.zeros(64) for _ in range(3)] for _ in range(12)]
+        new = []
+        for p, m, g in old:
+            mean = m * 0.9 + g
+            new += [mean, p - mean * 0.1]
+        graph, _ = trace([t.node for t in new], [t.node for row in old for t in row])
+        assert len(build(graph, target).program.steps) == kernels

@@ -72,7 +72,7 @@ def build(
         graph, kept, passing = _verified(packed.graph), packed.kept, packed.passing
     inputs = graph.inputs
     prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name, kept, passing)
-    fusion = fuse(graph, target.bindings, prepared)
+    fusion = fuse(graph, target.bindings, prepared, few=target.name == "webgpu")
     once = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] in prepared.fixed])
     always = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] not in prepared.fixed])
     for step in (*once, *always):
