@@ -16,6 +16,7 @@ from .functional.inspection import *  # noqa: F403
 from .functional.joining import *  # noqa: F403
 from .functional.linalg import *  # noqa: F403
 from .functional.manipulation import *  # noqa: F403
+from .functional.quantize import *  # noqa: F403
 from .functional.scan import *  # noqa: F403
 from .functional.sets import *  # noqa: F403
 from .functional.sorting import *  # noqa: F403

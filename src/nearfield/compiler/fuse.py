@@ -24,10 +24,12 @@ NEAR = 16  # groups before a line that may take it in
 SMALL = 1 << 18  # elements of an update that costs a graphics card more to start than to do
 REST = 4  # buffers that the rest of a parameter's update may bind: of Adam's, after m, p and v, old and new
 CHEAP_OPS = {
-    "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "cast", "equal", "greater",
-    "greater_equal", "isnan", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "maximum", "minimum", "multiply", "negative", "not_equal", "sign", "square", "subtract", "where",
+    "abs", "add", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "cast", "equal", "greater", "greater_equal", "isnan", "less", "less_equal", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative", "not_equal", "sign",
+    "square", "subtract", "where",
 }  # fmt: skip
+NARROW = 3  # times the bytes: what is so much wider than what it is made of is never stored for a contraction to read
 
 
 @dataclass(slots=True)
@@ -173,6 +175,8 @@ class _Fuser:
         self.hot[i] = max((self.heat(i, user) for user in self.users[i]), default=0)
         if self.family(i) == "movement" or self.lines[i].op in SPREADING:
             return False  # its source is stored instead
+        if self.hot[i] == 2 and self.widens(i):
+            return False
         readers = self.readers(i)
         moved = len(readers) > 1 and any(self.moves(user) for user in readers)
         repeated = len(self.homes[i]) > 1 or self.hot[i] > 0 or moved
@@ -192,6 +196,26 @@ class _Fuser:
             hoisted = last and self.folds_row(i, axes) and self.covers_rows(user, axes, line.shape)
             return passed if hoisted else max(1, passed)
         return passed
+
+    def widens(self, i: int) -> bool:
+        """Whether line i is cheap arithmetic on much smaller elements, such as quantised weights as reals."""
+        line = self.lines[i]
+        if line.op == "cast" and self.lines[line.args[0]].dtype.name in ("int8", "uint8") and line.dtype.itemsize > 1:
+            return True
+        sources = self.light_sources(i)
+        return sources is not None and NARROW * sum(map(self.nbytes, sources)) <= self.nbytes(i)
+
+    def light_sources(self, i: int) -> set[int] | None:
+        """The lines in memory that line i is made of by cheap arithmetic and movement; None if there is other work."""
+        if i in self.memory or i in self.stored:
+            return {i}
+        line = self.lines[i]
+        light = self.family(i) in ("movement", "source") or line.op in CHEAP_OPS
+        found = [self.light_sources(a) for a in line.args] if light else [None]
+        return None if None in found else set[int]().union(*(x for x in found if x is not None))
+
+    def nbytes(self, i: int) -> int:
+        return prod(self.lines[i].shape) * self.lines[i].dtype.itemsize
 
     def readers(self, i: int) -> list[int]:
         """The users of line i, and of what is i in another shape."""

@@ -34,6 +34,8 @@ MOST = 64  # parts of a sum
 ROOM = 2**23  # elements that all parts together may have
 TILE = 5  # rows that one tile has at least: so many widen what they read themselves
 WIDE = 2**20  # elements of a weight that may be widened in each call
+NARROW = 3  # times the bytes: what is made of so much less is made anew in each call
+WIDENING = {"bitwise_right_shift", "cast", "multiply", "subtract"}  # what quantised weights are made reals with
 WIDER = {"int8": {"int32"}, "uint8": {"int32"}, "float16": {"float32"}}  # what stored elements are multiplied as
 
 
@@ -143,6 +145,19 @@ class _Packer:
     def is_narrow(self, i: int) -> bool:
         return self.lines[i].dtype.name in WIDER
 
+    def is_quantised(self, i: int) -> bool:
+        """Whether line i is cheap arithmetic on what is much smaller in memory: it must not be stored for good."""
+        below, stack, size = {i}, [i], 0
+        while stack:
+            line = self.lines[stack.pop()]
+            if line.op == "input":
+                size += prod(line.shape) * line.dtype.itemsize
+            elif line.op not in WIDENING and REGISTRY[line.op].family not in ("movement", "source"):
+                return False
+            stack += (new := set(line.args) - below)
+            below |= new
+        return NARROW * size <= prod(self.lines[i].shape) * self.lines[i].dtype.itemsize
+
     def are_bytes(self, *factors: int) -> bool:
         """Whether both factors are bytes, one at least signed."""
         names = [self.lines[self.stored(i)].dtype.name for i in factors]
@@ -175,6 +190,9 @@ class _Packer:
             dtype = self.lines[b].dtype
             wide = dtype if rows > TILE and prod(self.lines[b].shape) <= WIDE else None
             b = self.widened(self.panels(self.stored(b), spec, sizes, steps, wide=wide), dtype)
+        elif self.is_quantised(b):
+            if rows > TILE and prod(self.lines[b].shape) <= WIDE:
+                b = self.panels(b, spec, sizes, steps, passing=True)
         elif fixed or (rows >= FEW and not near):
             b = self.panels(b, spec, sizes, steps)
         if columns >= MANY and min(steps[c] for c in spec.summed) >= APART:
@@ -276,11 +294,13 @@ class _Packer:
         *,
         deep: int = 1,
         wide: DType | None = None,
+        passing: bool = False,
     ) -> int:
         """The right factor again, read from where it is stored in panels, in the order in which the left one lies.
 
-        deep  steps of the sum that stand together in a column
-        wide  what each call widens the panels to, before it reads them
+        deep     steps of the sum that stand together in a column
+        wide     what each call widens the panels to, before it reads them
+        passing  whether each call makes the panels anew
         """
         order = spec.batch + "".join(sorted(spec.summed, key=lambda c: -steps[c])) + spec.columns
         shape = tuple(sizes[c] for c in order)
@@ -296,6 +316,8 @@ class _Packer:
         x = self.op("reshape", x, shape=(batch, length // deep, deep, count, PANEL))
         x = self.op("permute", x, axes=(0, 3, 1, 4, 2))
         self.kept.add(x)
+        if passing:
+            self.passing.add(x)
         if wide is not None:
             x = self.op("cast", x, dtype=wide)
             self.kept.add(x)

@@ -15,7 +15,10 @@ __all__ = ["Prepared", "prepare"]
 
 SMALL = 4096  # bytes: a value of this size is kept however few bytes it is made of
 SAME_ORDER = {"cast", "identity", "reshape", "stop_gradient"}
-CHEAP_OPS = {"add", "divide", "maximum", "minimum", "multiply", "negative", "square", "subtract", "where"}
+CHEAP_OPS = {
+    "add", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "divide", "maximum", "minimum",
+    "multiply", "negative", "square", "subtract", "where",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class _Border:
 
     def keep(self, i: int) -> None:
         """Store line i, or what it is made of, so that a call need only move and widen."""
-        if i not in self.fixed or i in self.kept or not self.work[i]:
+        if i not in self.fixed or i in self.kept or self.work[i] <= (0 if self.below[i] else 1):
             return
         # what is wider than its weights costs a call more memory traffic than cheap arithmetic costs time
         grows = self.nbytes(i) > max(SMALL, sum(map(self.nbytes, self.below[i])))
