@@ -30,7 +30,7 @@ LAYERS = [
     {"functional", "grad", "random", "show"},
     {"trace", "compiler"},
     {"device"},
-    {"runtime", "replay", "jit"},
+    {"runtime", "steady", "replay", "jit"},
     {"nn", "optim", "data", "formats"},  # a module writes its parameters as safetensors; importers return modules
     {"train"},
     {"tasks", "deploy"},

@@ -95,7 +95,7 @@ def test_a_damaged_file_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatc
     (path,) = files(folder, "program")
     data = path.read_bytes()
     if damage == "sealed nonsense":  # as a version that wrote otherwise would
-        key = cached.program_key(some_graph(), Target("wasm"), ([], [], None, "main"))
+        key = cached.program_key(some_graph(), Target("wasm"), ([], [], None, "main", []))
         cache().put("program", key, b"\x00\x00\x00\x00nonsense")
     else:
         path.write_bytes({"cut": data[:-5], "changed": data[:-5] + b"abcde", "empty": b""}[damage])

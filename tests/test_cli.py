@@ -28,10 +28,16 @@ def model(tmp_path: Path) -> str:
 def test_info_names_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     said = capsys.readouterr().out
-    assert "nearfield  0." in said
+    assert f"nearfield  {nf.__version__}\n" in said
     assert "cache      off" in said
     for name, description in nf.devices().items():
         assert name == "reference" or f"{name}: {description}" in said
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"nearfield {nf.__version__}\n"
 
 
 def test_doctor_computes_on_each_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
     ).strip()
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel]
     subprocess.run(command, check=True)
-    code = "import nearfield, importlib.metadata as m; print(m.version('nearfield')); print(nearfield.__file__)"
+    code = "import nearfield; print(nearfield.__version__); print(nearfield.__file__)"
     printed = subprocess.check_output([python, "-c", code], text=True, cwd=tmp_path).splitlines()
-    assert printed[0] in wheel.name
+    assert wheel.name == f"nearfield-{printed[0]}-py3-none-any.whl"
     assert Path(printed[1]).is_relative_to(folder)

@@ -31,6 +31,7 @@ from .tensor import Tensor
 bool, int8, uint8, int32, uint32, int64, float16, float32, float64 = _DTYPES.values()
 trace = _linalg.trace  # again: importing the module of this name, which the runtime does, has hidden it
 __array_api_version__ = "2024.12"
+__version__ = "0.1.0"
 
 _LATER = {
     "data": ".data", "deploy": ".deploy", "nn": ".nn", "optim": ".optim", "train": ".train",
@@ -39,11 +40,12 @@ _LATER = {
 }  # fmt: skip
 _ROOMS = {
     "argument", "cli", "data", "device", "dtype", "errors", "functional", "graph", "index", "nn", "op", "ops", "optim",
-    "program", "replay", "runtime", "scalar", "shape", "show", "state", "tensor", "tree",
+    "program", "replay", "runtime", "scalar", "shape", "show", "state", "steady", "tensor", "tree",
 }  # fmt: skip
 # Rows of the operation tables are public by being there, so this list is made and not written.
 __all__ = sorted(
-    {n for n in globals() if not n.startswith("_") and n not in _ROOMS} | set(_LATER) | {"__array_api_version__"}
+    {n for n in globals() if not n.startswith("_") and n not in _ROOMS}
+    | {*_LATER, "__array_api_version__", "__version__"}
 )
 
 

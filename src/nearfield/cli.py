@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import runtime
+from . import __version__, runtime
 from .device import available, open_device
 from .errors import DeviceError, NearfieldError
 from .functional.conversion import asarray
@@ -32,6 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nearfield", description="Machine learning where the user is.")
+    parser.add_argument("--version", action="version", version=f"nearfield {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="command")
 
     def add(name: str, command: Any, doc: str) -> argparse.ArgumentParser:
@@ -63,15 +64,6 @@ def _count(text: str) -> int:
 # -- info --------------------------------------------------------------------------------------------------------------
 
 
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("nearfield")
-    except PackageNotFoundError:
-        return "from its sources"
-
-
 def _kept() -> str:
     folder = cache().folder
     if folder is None:
@@ -81,7 +73,7 @@ def _kept() -> str:
 
 
 def _info(options: argparse.Namespace) -> int:
-    print(f"nearfield  {_version()}\npython     {platform.python_version()} on {platform.platform()}")
+    print(f"nearfield  {__version__}\npython     {platform.python_version()} on {platform.platform()}")
     print(f"cache      {_kept()}")
     print(f"chosen     {runtime.current_device().name}")
     for found in available():
@@ -185,7 +177,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _check_python() -> str:
     import numpy
 
-    return f"{platform.python_version()}, numpy {numpy.__version__}, nearfield {_version()}"
+    return f"{platform.python_version()}, numpy {numpy.__version__}, nearfield {__version__}"
 
 
 def _check_cache() -> str:

@@ -105,7 +105,7 @@ class Jit:
         recording, owners, state = self._found(leaves, structure, inputs, form)
         leaves.clear()
         result = recording.run(inputs, state, owners)
-        replay = Replay.of(recording, owners, len(inputs)) if steady else None
+        replay = Replay.of(recording, owners) if steady else None
         if replay is not None:
             _remember(self.replays, form, replay)
         self.settled = changes()
@@ -203,7 +203,7 @@ def _recorded(
             roots.append(new[name].node)
     placeholders = [t.node for t in inputs] + [t.node for tensors in held for t in tensors.values()]
     graph, feeds = trace(roots, placeholders)
-    return Recording(graph, feeds[len(placeholders) :], structure, fixed, changed, names)
+    return Recording(graph, len(inputs), feeds[len(placeholders) :], structure, fixed, changed, names)
 
 
 def _mode(owners: list[Any], state: list[Tensor]) -> tuple[Any, ...]:

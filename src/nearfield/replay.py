@@ -10,6 +10,7 @@ from .graph.graph import Graph
 from .graph.interpret import interpret
 from .runtime import compiled, current_device, evaluate, place
 from .state import Places, places_of
+from .steady import Steady
 from .tensor import Node, Tensor, leaf
 from .tree import unflatten_tree
 
@@ -23,7 +24,8 @@ __all__ = ["Recording", "Replay"]
 class Recording:
     """What one signature compiled to.
 
-    captured   Tensors of the function's surroundings that it read: their values are inputs
+    first      number of the inputs that are arguments; the state follows
+    captured   Tensors of the function's surroundings that it read: their values are the last inputs
     structure  of the function's result, `fixed` its leaves, None for each that is a Tensor
     changed    numbers of the state Tensors that the function replaces; -1 for one that it made
     names      of these, each with the number of its owner
@@ -33,11 +35,19 @@ class Recording:
     draws = False
 
     def __init__(
-        self, graph: Graph, captured: list[Node], structure: Any, fixed: list[Any], changed: list[int], names: list[Any]
+        self,
+        graph: Graph,
+        first: int,
+        captured: list[Node],
+        structure: Any,
+        fixed: list[Any],
+        changed: list[int],
+        names: list[Any],
     ) -> None:
-        self.graph, self.captured, self.structure = graph, captured, structure
+        self.graph, self.first, self.captured, self.structure = graph, first, captured, structure
         self.fixed, self.changed, self.names = fixed, changed, names
-        self.ready: dict[Any, tuple[Built, Session]] = {}
+        self.ready: dict[Any, tuple[Built, Session, Steady]] = {}
+        self.prepares = True  # may something be made once of the inputs that it does not replace?
         lines = [graph.lines[n] for n in graph.outputs]
         self.forms = [(line.shape, line.dtype) for line in lines]
         self.count = len(lines) - len(changed)  # results; new state follows
@@ -63,20 +73,41 @@ class Recording:
             if not self.ready:
                 _separate(state, device)
             memories = [place(n, device) for n in nodes]
-            givable = self._free(state, len(inputs))
+            givable = self._free(state)
             self.in_place = len(givable) == len(self.changed)
-            built, session = self.program(givable, device)
-            made = session.run("main", memories)
+            built, session, steady = self.program(givable, device)
+            more = steady.inputs(memories)
+            if more is None:
+                built, session, more = *self.unprepared(givable, device), []
+            made = session.run("main", memories + more)
             values = [memories[n] if kind == "input" else made[n] for kind, n in built.results]
         self._deliver(values[self.count :], owners)
         return self.result(values[: self.count])
 
-    def program(self, givable: frozenset[int], device: Device) -> "tuple[Built, Session]":
-        """The Program that may write over these inputs."""
+    def program(self, givable: frozenset[int], device: Device) -> "tuple[Built, Session, Steady]":
+        """The Program that may write over these inputs, and its further inputs."""
         found = self.ready.get((device, givable))
         if found is None:
-            found = self.ready[device, givable] = compiled(self.graph, givable, device)
+            built, session = compiled(self.graph, givable, device, self.steady())
+            found = self.ready[device, givable] = built, session, Steady(built, device)
         return found
+
+    def unprepared(self, givable: frozenset[int], device: Device) -> "tuple[Built, Session]":
+        """The Program that takes all inputs for new, from now on."""
+        self.prepares = False
+        self.ready.clear()
+        return self.program(givable, device)[:2]
+
+    def steady(self) -> frozenset[int]:
+        """Positions of the inputs that stay: captured values, and state that the function does not replace.
+
+        Single numbers are left out: learning rates and counters change, and nothing large is made of them alone.
+        """
+        if not self.prepares:
+            return frozenset()
+        lines = [self.graph.lines[n] for n in self.graph.inputs]
+        replaced = {self.first + n for n in self.changed if n >= 0}
+        return frozenset([n for n in range(self.first, len(lines)) if lines[n].shape and n not in replaced])
 
     def _interpreted(self, nodes: list[Node]) -> list[Any]:
         import numpy
@@ -84,7 +115,7 @@ class Recording:
         arrays = [numpy.frombuffer(n.value, n.dtype.name, n.size).reshape(n.shape) for n in nodes]
         return [y.tobytes() for y in interpret(self.graph, arrays)]
 
-    def _free(self, state: list[Tensor], first: int) -> frozenset[int]:
+    def _free(self, state: list[Tensor]) -> frozenset[int]:
         """The state inputs that the function replaces and that nobody else holds: they are updated in place."""
         free = []
         for n in self.changed:
@@ -95,7 +126,7 @@ class Recording:
             # argument; of the node: the tensor, `nodes`, `node`, the argument. One more is a pending expression
             counts = getrefcount(node.value), getrefcount(state[n]), getrefcount(state[n].node)
             if node.handles == 1 and all(count <= most for count, most in zip(counts, (3, 3, 4), strict=True)):
-                free.append(first + n)
+                free.append(self.first + n)
         return frozenset(free)
 
     def _deliver(self, values: list[Any], owners: list[Any]) -> None:
@@ -113,28 +144,30 @@ class Replay:
     Then Tensors and their nodes stay, and only get new values: nobody can tell.
     """
 
-    def __init__(self, recording: Recording, places: Places, inputs: int, device: Device) -> None:
+    def __init__(self, recording: Recording, places: Places, device: Device) -> None:
+        first = recording.first
         self.recording, self.places, self.device = recording, places, device
         count = len(recording.graph.inputs) - len(recording.captured)
-        lines = recording.graph.lines[inputs:count]  # the state's placeholders
+        lines = recording.graph.lines[first:count]  # the state's placeholders
         self.shapes, self.dtypes = [line.shape for line in lines], [line.dtype for line in lines]
         self.captured = [place(n, device) for n in recording.captured]
         self.changed = _picker(recording.changed)
-        built, self.session = recording.program(frozenset([inputs + n for n in recording.changed]), device)
+        givable = frozenset([first + n for n in recording.changed])
+        built, self.session, self.steady = recording.program(givable, device)
         self.results = built.results[: recording.count]
         entry, buffers = built.program.entries[0], built.program.buffers
         self.moved = [  # state whose new value is not in the memory of the old one
             (n, kind, at)
             for n, (kind, at) in zip(recording.changed, built.results[recording.count :], strict=True)
-            if kind == "input" or buffers[entry.outputs[at]].alias != entry.inputs[inputs + n]
+            if kind == "input" or buffers[entry.outputs[at]].alias != entry.inputs[first + n]
         ]
 
     @classmethod
-    def of(cls, recording: Recording, owners: list[Any], inputs: int) -> "Replay | None":
+    def of(cls, recording: Recording, owners: list[Any]) -> "Replay | None":
         """The prepared call; None where there is none."""
         device = current_device()
         places = places_of(owners) if recording.in_place and min(recording.changed, default=0) >= 0 else None
-        return None if places is None or device.name == "reference" else cls(recording, places, inputs, device)
+        return None if places is None or device.name == "reference" else cls(recording, places, device)
 
     def run(self, inputs: list[Tensor]) -> list[Any] | None:
         """The memories of the results, the state changed; None if this call is not a usual one, nothing changed."""
@@ -154,6 +187,10 @@ class Replay:
             return None
         memories += values
         memories += self.captured
+        more = self.steady.inputs(memories)
+        if more is None:
+            return None  # Recording.run finds this, too
+        memories += more
         made = self.session.run("main", memories)
         for n, kind, at in self.moved:
             nodes[n].value = memories[at] if kind == "input" else made[at]

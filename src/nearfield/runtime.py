@@ -206,15 +206,20 @@ def write_note(key: str, value: Any) -> None:
     cache().put("note", key, json.dumps(value).encode())
 
 
-def compiled(graph: Graph, givable: frozenset[int], device: Device) -> "tuple[Built, Session]":
-    """The Graph's Program, loaded; built at most once for each structure and device."""
-    key = (graph, givable, device)
+def compiled(
+    graph: Graph, givable: frozenset[int], device: Device, steady: frozenset[int] = frozenset()
+) -> "tuple[Built, Session]":
+    """The Graph's Program, loaded; built at most once for each structure and device.
+
+    steady  positions of inputs that seldom change: what is made of them alone is apart, in Built.once
+    """
+    key = (graph, givable, device, steady)
     found = _state.programs.get(key)
     if found is None:
         # when first needed: importing it takes a third of the package's time
         from .compiler.cached import cached_build
 
-        built = cached_build(graph, target_of(device), givable)
+        built = cached_build(graph, target_of(device), givable, steady=steady)
         found = built, device.load(built.program)
         _state.programs[key] = found
         if len(_state.programs) > MOST_PROGRAMS:

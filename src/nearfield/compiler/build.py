@@ -10,16 +10,17 @@ from ..graph.verify import verify
 from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
 from .choice import Choices
+from .divide import Part, divide
 from .fuse import Fusion, fuse
 from .kernel import Kernel, cost
 from .lower import Lowered, lower
 from .pack import pack
 from .plan import Plan, plan
-from .prepare import prepare
+from .prepare import Prepared, prepare
 from .simplify import simplify
 from .wgsl_frame import spell_kernel
 
-__all__ = ["Built", "Target", "build"]
+__all__ = ["Built", "Target", "build", "build_steady"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,14 @@ class Built:
     """A Program, and where each output of the Graph is found when its entry has run.
 
     results  for each of the Graph's outputs ("input", n) or ("output", n)
+    once     a Program whose outputs are further inputs of `program`, after the Graph's: it need run only when the
+             inputs at the positions `feeds` have changed, which are all that it takes
     """
 
     program: Program
     results: tuple[tuple[str, int], ...]
+    once: Program | None = None
+    feeds: tuple[int, ...] = ()
 
 
 def build(
@@ -65,20 +70,62 @@ def build(
     names    {"input": …, "output": …}: names for the buffers that the caller gives and gets, in order
     entry    what the entry that computes the outputs is called
     """
-    _show("graph", graph)
-    graph, kept, passing = _verified(simplify(_verified(graph), target.name)), set[int](), set[int]()
-    if target.name == "wasm":
-        packed = pack(graph, frozenset(weights or ()), dots="relaxed-simd" in target.features)
-        graph, kept, passing = _verified(packed.graph), packed.kept, packed.passing
+    weights = weights or {}
+    graph, kept, passing = _rewritten(graph, target, frozenset(weights))
     inputs = graph.inputs
-    prepared = prepare(graph, {inputs[n] for n in weights or {}}, target.name, kept, passing)
+    prepared = prepare(graph, {inputs[n] for n in weights}, target.name, kept, passing)
+    return _built(graph, prepared, passing, target, givable, weights, names or {}, entry)
+
+
+def build_steady(graph: Graph, target: Target, givable: frozenset[int], steady: frozenset[int]) -> Built:
+    """As `build`, for inputs that are the caller's and yet seldom change: with what is made of these, `once`, apart.
+
+    steady  their positions
+    """
+    graph, kept, passing = _rewritten(graph, target, steady)
+    inputs = graph.inputs
+    prepared = prepare(graph, {inputs[n] for n in steady}, target.name, kept, passing)
+    first, rest = divide(graph, prepared, passing)
+    built = _built_part(rest, target, givable)
+    if not first.graph.outputs:
+        return built
+    once = _built_part(first, target, frozenset()).program
+    return replace(built, once=once, feeds=tuple([inputs.index(n) for n in first.feeds]))
+
+
+def _built_part(part: Part, target: Target, givable: frozenset[int]) -> Built:
+    return _built(part.graph, Prepared(set(), part.kept), part.passing, target, givable, {}, {}, "main")
+
+
+def _rewritten(graph: Graph, target: Target, weights: frozenset[int]) -> tuple[Graph, set[int], set[int]]:
+    """An equal Graph, the lines in it that must be stored, and those of them that every call makes anew."""
+    _show("graph", graph)
+    graph = _verified(simplify(_verified(graph), target.name))
+    if target.name != "wasm":
+        return graph, set(), set()
+    packed = pack(graph, weights, dots="relaxed-simd" in target.features)
+    return _verified(packed.graph), packed.kept, packed.passing
+
+
+def _built(
+    graph: Graph,
+    prepared: Prepared,
+    passing: set[int],
+    target: Target,
+    givable: frozenset[int],
+    weights: dict[int, str],
+    names: dict[str, list[str]],
+    entry: str,
+) -> Built:
+    """The Program of a Graph in its last form."""
     fusion = fuse(graph, target.bindings, prepared, few=target.name == "webgpu")
     once = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] in prepared.fixed])
     always = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] not in prepared.fixed])
     for step in (*once, *always):
         _show("kernels", step.kernel)
+    inputs = graph.inputs
     planned = plan(graph, once, always, {inputs[n] for n in givable}, passing)
-    program = _assemble(graph, target, planned, weights or {}, names or {}, entry)
+    program = _assemble(graph, target, planned, weights, names, entry)
     _show("plan", program)
     return Built(program, _results(graph))
 

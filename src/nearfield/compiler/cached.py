@@ -14,7 +14,7 @@ from ..op import REGISTRY
 from ..ops import SHIPPED
 from ..program.cache import cache
 from ..program.codec import decode, encode
-from .build import Built, Target, build
+from .build import Built, Target, build, build_steady
 
 __all__ = ["cached_build", "program_key"]
 
@@ -28,18 +28,25 @@ def cached_build(
     weights: dict[int, str] | None = None,
     names: dict[str, list[str]] | None = None,
     entry: str = "main",
+    steady: frozenset[int] = frozenset(),
 ) -> Built:
-    """What `build` gives; from a file if one was made from the same, by the same compiler."""
-    if any(os.environ.get(name) for name in LOOKING) or not all(_is_shipped(line.op) for line in graph.lines):
+    """What `build` gives, or with `steady` `build_steady`; from a file if the same compiler has made it before."""
+
+    def made() -> Built:
+        if steady:
+            return build_steady(graph, target, givable, steady)
         return build(graph, target, givable, weights, names, entry)
-    key = program_key(graph, target, (sorted(givable), sorted((weights or {}).items()), names, entry))
+
+    if any(os.environ.get(name) for name in LOOKING) or not all(_is_shipped(line.op) for line in graph.lines):
+        return made()
+    key = program_key(graph, target, (sorted(givable), sorted((weights or {}).items()), names, entry, sorted(steady)))
     found = cache().get("program", key)
     if found is not None:
         try:
             return _read(found)
         except (FormatError, ValueError, struct.error):
             pass  # it is replaced
-    built = build(graph, target, givable, weights, names, entry)
+    built = made()
     cache().put("program", key, _written(built))
     return built
 
@@ -67,11 +74,19 @@ def _compiler() -> str:
 
 
 def _written(built: Built) -> bytes:
-    results = json.dumps(built.results).encode()
-    return struct.pack("<I", len(results)) + results + encode(built.program)
+    once = b"" if built.once is None else encode(built.once)
+    about = json.dumps([built.results, built.feeds]).encode()
+    return struct.pack("<II", len(about), len(once)) + about + once + encode(built.program)
 
 
 def _read(data: bytes) -> Built:
-    (length,) = struct.unpack_from("<I", data)
-    results = json.loads(data[4 : 4 + length])
-    return Built(decode(data[4 + length :]), tuple((str(kind), int(n)) for kind, n in results))
+    start = struct.calcsize("<II")
+    about, once = (start + length for length in struct.unpack_from("<II", data))
+    results, feeds = json.loads(data[start:about])
+    program, first = data[about + once - start :], data[about : about + once - start]
+    return Built(
+        decode(program),
+        tuple([(str(kind), int(n)) for kind, n in results]),
+        decode(first) if first else None,
+        tuple(map(int, feeds)),
+    )

@@ -2,17 +2,19 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..compiler.build import Built, build
+from ..compiler.build import build_steady
 from ..compiler.cached import cached_build
 from ..compiler.choice import Choices
-from ..device import Device, Session, available
+from ..device import Device, Memory, Session, available
 from ..errors import DeviceError
 from ..jit import Jit, jit
+from ..replay import Recording
 from ..runtime import choices, current_device, evaluate, place, set_choices, target_of
+from ..steady import Steady
 from ..tensor import Node
 from .measure import measure
 from .model import Model
@@ -59,7 +61,7 @@ def _tune_function(function: Jit, inputs: Iterable[Any], rounds: int) -> dict[st
     if device.name == "reference":
         raise DeviceError("tune: the reference device has one way to do everything; choose another with nf.use.")
     recording, nodes = function.recorded(*inputs)
-    runs = _Runs(device, recording.graph, nodes, rounds)
+    runs = _Runs(device, recording, nodes, rounds)
     known = dict(choices(device).chosen)
     noted = Choices(known, note=True)
     best, answers = runs.seconds(noted), dict[str, str]()
@@ -79,8 +81,8 @@ def _tune_function(function: Jit, inputs: Iterable[Any], rounds: int) -> dict[st
 class _Runs:
     """One Graph, run as different choices make it."""
 
-    def __init__(self, device: Device, graph: Any, nodes: list[Node], rounds: int) -> None:
-        self.device, self.graph, self.rounds = device, graph, rounds
+    def __init__(self, device: Device, recording: Recording, nodes: list[Node], rounds: int) -> None:
+        self.device, self.recording, self.rounds = device, recording, rounds
         for node in nodes:
             if node.value is None:
                 evaluate(node)
@@ -88,18 +90,23 @@ class _Runs:
 
     def seconds(self, made_with: Choices) -> float:
         """The median time of a run."""
+        graph, steady = self.recording.graph, self.recording.steady()
         target = replace(target_of(self.device), choices=made_with)
-        make: Callable[..., Built] = build if made_with.note else cached_build  # from a file, nothing would be asked
-        session = self.device.load(make(self.graph, target).program)
-        self._run(session, 2)
-        once = self._run(session, 1)
+        if made_with.note:  # from a file, nothing would be asked
+            built = build_steady(graph, target, frozenset(), steady)
+        else:
+            built = cached_build(graph, target, steady=steady)
+        session = self.device.load(built.program)
+        memories = self.memories + (Steady(built, self.device).inputs(self.memories) or [])
+        self._run(session, memories, 2)
+        once = self._run(session, memories, 1)
         count = max(1, int(LEAST / max(once, 1e-6)))
-        return statistics.median(self._run(session, count) / count for _ in range(self.rounds))
+        return statistics.median(self._run(session, memories, count) / count for _ in range(self.rounds))
 
-    def _run(self, session: Session, count: int) -> float:
+    def _run(self, session: Session, memories: list[Memory], count: int) -> float:
         began = time.perf_counter()
         for _ in range(count):
-            made = session.run("main", self.memories)
+            made = session.run("main", memories)
         for memory in made[:1]:
             self.device.read(memory, min(4, memory.nbytes))  # wait
         return time.perf_counter() - began

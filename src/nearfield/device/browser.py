@@ -27,6 +27,7 @@ from .device import (
     check_target,
     check_weight,
     check_write,
+    next_serial,
     octets,
     room_of,
     weight_sizes,
@@ -159,6 +160,7 @@ class BrowserDevice(Device):
     def write(self, memory: Memory, data: Data) -> None:
         source = octets(data)
         check_write(memory, len(source))
+        memory.serial = next_serial()
         try:
             _runner().write(self.number, memory.key, source)
         except JsException as error:
@@ -263,7 +265,10 @@ class _Call:
         if len(fresh) == len(self._places):
             return fresh
         made = iter(fresh)
-        return [next(made) if place < 0 else inputs[place] for place in self._places]
+        outputs = [next(made) if place < 0 else inputs[place] for place in self._places]
+        for memory in outputs:
+            memory.serial = next_serial()
+        return outputs
 
 
 class BrowserSession(Session):

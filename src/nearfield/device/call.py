@@ -6,7 +6,7 @@ from operator import ge
 
 from ..errors import DeviceError
 from ..program.program import Entry, Program
-from .device import Device, Memory
+from .device import Device, Memory, next_serial
 
 __all__ = ["Call", "arrange", "calls", "find"]
 
@@ -80,6 +80,8 @@ def arrange(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) ->
     if not call.taken:
         return inputs, [device.alloc(nbytes) for nbytes, _ in call.outputs]
     outputs = [inputs[place] for place in call.places]
+    for place in call.taken:
+        inputs[place].serial = next_serial()
     for at in call.fresh:
         outputs[at] = device.alloc(call.outputs[at][0])
     return inputs, outputs

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from ..errors import DeviceError, FormatError
@@ -17,6 +18,7 @@ __all__ = [
     "check_target",
     "check_weight",
     "check_write",
+    "next_serial",
     "octets",
     "room_of",
     "weight_sizes",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 Data = bytes | bytearray | memoryview
+next_serial = count(1).__next__
 
 
 class Stats(NamedTuple):
@@ -41,15 +44,17 @@ class Memory:
     key     the driver's object or address, of use to the device only
     nbytes  bytes asked for
     room    bytes reserved: `nbytes` rounded up to 16, at least 16
+    serial  of its contents: another number whenever these may have changed, and never one of other contents
     """
 
-    __slots__ = ("__weakref__", "device", "key", "nbytes", "room")
+    __slots__ = ("__weakref__", "device", "key", "nbytes", "room", "serial")
 
     def __init__(self, device: "Device", key: Any, nbytes: int, room: int) -> None:
         self.device = device
         self.key = key
         self.nbytes = nbytes
         self.room = room
+        self.serial = next_serial()
 
     def __del__(self) -> None:
         try:  # noqa: SIM105 - `suppress` would take longer than the freeing

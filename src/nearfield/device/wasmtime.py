@@ -37,6 +37,7 @@ from .device import (
     check_read,
     check_target,
     check_write,
+    next_serial,
     octets,
     room_of,
     weight_sizes,
@@ -131,6 +132,7 @@ class WasmDevice(Device):
     def write(self, memory: Memory, data: Data) -> None:
         source = octets(data)
         check_write(memory, len(source))
+        memory.serial = next_serial()
         self.view[memory.key : memory.key + len(source)] = source
 
     def read(self, memory: Memory, nbytes: int) -> bytearray:
@@ -150,6 +152,7 @@ class WasmDevice(Device):
 
     def copy(self, source: Memory, target: Memory) -> None:
         """Copy one block to another."""
+        target.serial = next_serial()
         ctypes.memmove(self.base + target.key, self.base + source.key, min(source.room, target.room))
 
     def stats(self) -> Stats:

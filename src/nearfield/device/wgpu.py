@@ -12,7 +12,18 @@ import wgpu
 from ..errors import DeviceError
 from ..program.program import Program
 from ..program.verify import verify
-from .device import Data, Device, Memory, Stats, check_read, check_target, check_write, octets, room_of
+from .device import (
+    Data,
+    Device,
+    Memory,
+    Stats,
+    check_read,
+    check_target,
+    check_write,
+    next_serial,
+    octets,
+    room_of,
+)
 from .wgpu_pipeline import Pipelines
 from .wgpu_pool import Block, Pool
 from .wgpu_record import Dispatch, Tape, recorder
@@ -108,6 +119,7 @@ class WgpuDevice(Device):
     def write(self, memory: Memory, data: Data) -> None:
         source = octets(data)
         check_write(memory, len(source))
+        memory.serial = next_serial()
         self.put(memory.key, 0, source)
 
     def put(self, block: Block, offset: int, source: memoryview) -> None:
@@ -123,6 +135,7 @@ class WgpuDevice(Device):
 
     def copy(self, source: Memory, target: Memory) -> None:
         """Copy one block to another, after what was started before."""
+        target.serial = next_serial()
         try:
             encoder = self._gpu.create_command_encoder()
             size = min(source.room, target.room)
