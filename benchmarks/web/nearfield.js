@@ -28,16 +28,20 @@ function steps(device, session, entry, times) {
   const names = program.kernels.map((kernel) => kernel.code);
   const { exports } = instances.findLast((instance) => names.every((name) => name in instance.exports));
   const { start, stop } = program.entries[entry];
-  return program.steps.slice(start, stop).map(({ kernel, buffers, size }) => {
-    const args = buffers.map((b) => blocks[b].at);
-    let least = Infinity;
-    for (let n = 0; n < times; n++) {
+  const calls = program.steps.slice(start, stop).map(({ kernel, buffers, size }) => ({
+    name: program.kernels[kernel].name,
+    call: exports[names[kernel]],
+    args: [...buffers.map((b) => blocks[b].at), 0, size[0]],
+    least: Infinity,
+  }));
+  for (let n = 0; n < times; n++) {
+    for (const step of calls) {
       const began = performance.now();
-      exports[names[kernel]](...args, 0, size[0]);
-      least = Math.min(least, performance.now() - began);
+      step.call(...step.args);
+      step.least = Math.min(step.least, performance.now() - began);
     }
-    return [program.kernels[kernel].name, least];
-  });
+  }
+  return calls.map(({ name, least }) => [name, least]);
 }
 
 /** A model without state: the inputs stay where they are. */

@@ -18,6 +18,7 @@ from ..index import linear
 from ..scalar import K, walk
 from .contraction import Contraction, contraction_of
 from .kernel import Kernel, Store, vary
+from .wasm_rounding import last_byte
 from .wasm_schedule import extent, simplified
 
 __all__ = ["PANEL", "Factor", "Tiling", "tiling"]
@@ -32,6 +33,7 @@ WRITTEN_OUT = 12  # steps of a sum that are written out rather than looped over
 FEW = 5  # rows: fewer, and it costs more to read a right factor across than to multiply
 SHORT = 4  # sums of fewer steps are not worth a tile
 TYPES = ("float32", "int32", "uint32")
+BYTES = ("int8", "uint8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +216,9 @@ def _tiled(c: Contraction, types: tuple[DType, ...], kind: str, stored: DType) -
         return None
     total = k.make("total", c.total.type, (*c.batch, row, panel, lane))
     table[c.total] = total
-    value = _low_bits(c.store.value) if stored.name == "int8" else c.store.value
+    value = last_byte(c.store.value) if stored.name in BYTES else c.store.value
     store = Store(c.store.argument, k.substitute(c.store.index, table), k.substitute(value, table))
     return Tiling(c.batch, row, panel, lane, a, b, summed, store, total, columns, kind)
-
-
-def _low_bits(value: K) -> K:
-    """The value before it was brought into the range of int8, if it was: storing drops the high bits anyway."""
-    low, by = (value.args[0], value.args[1]) if value.op == "shr" else (value, None)
-    return low.args[0] if low.op == "shl" and low.args[1] is by and by is k.const(24, value.type) else value
 
 
 def _factor(x: K, summed: tuple[K, ...], table: dict[K, K], dtype: DType) -> Factor | None:

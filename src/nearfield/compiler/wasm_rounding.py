@@ -3,17 +3,22 @@
 1.5 · 2^23 is so large that its last digit counts ones: a sum with it is rounded to a whole number, which stands in its
 last digits. Moved to the place of the exponent, they are a power of two; the bias is added with the large number. It
 must be even, or halves would go to the odd neighbour, and to another one than in the rounding that the power is for.
+
+What is rounded to be stored in a byte needs less: the sum's last byte is the whole number's.
 """
 
 from collections.abc import Sequence
+from math import inf
 
 from .. import scalar as k
 from ..scalar import K, const_value, walk
 
-__all__ = ["round_by_addition"]
+__all__ = ["last_byte", "round_by_addition"]
 
 LARGE = 1.5 * 2.0**23
+MOST = 2.0**21  # the largest number that a sum with it surely rounds to a whole one
 BIAS, DIGITS = 127, 23
+ROUNDING = ("nearest", "whole")
 
 
 def round_by_addition(roots: Sequence[K]) -> list[K]:
@@ -33,6 +38,50 @@ def round_by_addition(roots: Sequence[K]) -> list[K]:
         else:
             done[node] = k.rebuild(node, args)
     return [done[r] for r in roots]
+
+
+def last_byte(value: K) -> K:
+    """What has the value's last 8 bits, all that a byte in memory keeps, and takes less work.
+
+    They are not brought into a byte's range first. A real number with constant bounds that is rounded becomes an
+    integer by addition; of a NaN that somebody has made with other digits than is usual, these are left.
+    """
+    whole = _unwrapped(value)
+    if whole.op != "cast" or whole.args[0].type != "float32":
+        return whole
+    real = whole.args[0]
+    low, high = _bounds(real)
+    if low < -MOST or high > MOST or not _is_whole(real):
+        return whole
+    return k.bits((real.args[0] if real.op in ROUNDING else real) + LARGE, whole.type)
+
+
+def _unwrapped(value: K) -> K:
+    """The value before it was brought into the range of int8 or uint8, if it was."""
+    if value.op == "and" and value.args[1] is k.const(255, value.type):
+        return value.args[0]
+    low, by = (value.args[0], value.args[1]) if value.op == "shr" else (value, None)
+    return low.args[0] if low.op == "shl" and low.args[1] is by and by is k.const(24, value.type) else value
+
+
+def _bounds(x: K) -> tuple[float, float]:
+    """Whole numbers between which a real number is, unless it is NaN."""
+    if x.op in ROUNDING:
+        return _bounds(x.args[0])
+    if x.op not in ("min", "max"):
+        return (const_value(x), const_value(x)) if _is_whole(x) and x.op == "const" else (-inf, inf)
+    (low, high), (other_low, other_high) = map(_bounds, x.args)
+    pick = min if x.op == "min" else max
+    return pick(low, other_low), pick(high, other_high)
+
+
+def _is_whole(x: K) -> bool:
+    """Whether a real number surely is a whole one (or not finite)."""
+    if x.op == "const":
+        return float(const_value(x)).is_integer()
+    if x.op in ("add", "sub", "min", "max"):
+        return all(map(_is_whole, x.args))
+    return x.op in ROUNDING or (x.op == "cast" and x.args[0].type in ("int32", "uint32", "bool"))
 
 
 def _rounded(power: K) -> K:

@@ -9,7 +9,7 @@ from .. import scalar as k
 from ..index import linear
 from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
-from .wasm_rounding import round_by_addition
+from .wasm_rounding import last_byte, round_by_addition
 
 __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified", "weigh"]
 
@@ -288,7 +288,7 @@ def weigh(roots: Iterable[K], variable: K) -> int:
 def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
     axes, stores = simplified(kernel)
-    values = round_by_addition([s.value for s in _together(stores)])
+    values = round_by_addition([_stored(s, kernel) for s in _together(stores)])
     plan = Schedule(axes, tuple(Store(s.argument, s.index, v) for s, v in zip(stores, values, strict=True)))
     expanded(plan)
     stores = plan.stores
@@ -309,6 +309,10 @@ def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     _choose_blocks(plan, reduces)
     _choose_range(plan)
     return plan
+
+
+def _stored(store: Store, kernel: Kernel) -> K:
+    return last_byte(store.value) if kernel.arguments[store.argument].name in ("int8", "uint8") else store.value
 
 
 def _innermost(variables: tuple[K, ...], reduces: list[K], simd: bool) -> tuple[K, bool]:

@@ -5,6 +5,7 @@ float16 rounds to nearest even, small integers keep their low bits. Nothing here
 subnormal float32 appears on the way, because processors may take a hundred cycles for one.
 """
 
+from collections.abc import Sequence
 from struct import pack
 
 from .wasm_bytes import OP, Function, f32, get, i32, memarg, put, tee, v128
@@ -15,6 +16,7 @@ __all__ = [
     "narrow_lanes",
     "narrow_scalar",
     "pick_lanes",
+    "store_bytes",
     "store_lanes",
     "store_scalar",
     "widen_lanes",
@@ -156,3 +158,16 @@ def store_lanes(f: Function, dtype: str, address: bytes, offset: int, value: byt
     if dtype == "float16":
         return code + OP["v128.store64_lane"] + memarg(offset, 1) + b"\0"
     return code + tee(half) + get(half) + OP["i8x16.narrow_i16x8_u"] + OP["v128.store32_lane"] + memarg(offset) + b"\0"
+
+
+def store_bytes(f: Function, address: bytes, offset: int, values: Sequence[bytes]) -> bytes:
+    """The last bytes of eight values, of which these are two vectors, or of sixteen, put side by side."""
+    words = [
+        narrow_lanes(f, "int8", one) + narrow_lanes(f, "int8", other) + OP["i16x8.narrow_i32x4_u"]
+        for one, other in zip(values[::2], values[1::2], strict=True)
+    ]
+    if len(words) == 2:
+        return address + words[0] + words[1] + OP["i8x16.narrow_i16x8_u"] + OP["v128.store"] + memarg(offset)
+    half = f.spare("v128", 21)
+    packed = words[0] + tee(half) + get(half) + OP["i8x16.narrow_i16x8_u"]
+    return address + packed + OP["v128.store64_lane"] + memarg(offset) + b"\0"

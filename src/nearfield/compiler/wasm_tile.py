@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..scalar import K
-from .kernel import Kernel
+from .kernel import Kernel, vary
 from .wasm_bytes import OP, get, i32, memarg, put, tee, v128
 from .wasm_contraction import PANEL, Factor, Tiling, written_out
 from .wasm_schedule import extent
-from .wasm_storage import load_lanes
+from .wasm_storage import load_lanes, store_bytes
 from .wasm_values import Values
 
 __all__ = ["Tile", "Tiles"]
@@ -265,14 +265,19 @@ class Tiles(Values):
         plan = self.plan
         self.enter(plan.lane, self.zero)
         for r in range(rows):
-            for v, (column, lanes) in enumerate(tile.vectors):
-                at = tile.sums[0][r * len(tile.vectors) + v]
-                if lanes == 4 and column + 4 <= width:
-                    self.lane = plan.lane
+            found = tile.sums[0][r * len(tile.vectors) : (r + 1) * len(tile.vectors)]
+            whole = [
+                (c, at) for (c, lanes), at in zip(tile.vectors, found, strict=True) if lanes == 4 and c + 4 <= width
+            ]
+            self.lane = plan.lane
+            if len(whole) == 2 and self._are_bytes():
+                self._store_bytes(r, whole)
+            else:
+                for column, at in whole:
                     self._store(r, column, get(at))
-                    self.lane = None
-                    continue
-                for n in range(min(lanes, width - column)):
+            self.lane = None
+            for (column, lanes), at in zip(tile.vectors, found, strict=True):
+                for n in range(min(lanes, width - column)) if (column, at) not in whole else ():
                     take = OP["f32x4.extract_lane" if self.kind == "float32" else "i32x4.extract_lane"] + bytes([n])
                     self._store(r, column + n, get(at) + take)
         self.shift = {}
@@ -283,3 +288,21 @@ class Tiles(Values):
         self.set(self.plan.total, len(self.chain) - 1, total)
         store = self.plan.store
         self.store(store.argument, store.index, self.value(store.value, "v" if self.lane is not None else "s"))
+
+    def _are_bytes(self) -> bool:
+        """Whether bytes are stored, neighbours for neighbouring lanes."""
+        store = self.plan.store
+        near = vary(store.index, self.plan.lane) == 1 and not self._vectors(store.index)
+        return self.arguments[store.argument].itemsize == 1 and near
+
+    def _store_bytes(self, row: int, sums: list[tuple[int, int]]) -> None:
+        """Two vectors of a row at a time."""
+        store, values = self.plan.store, []
+        for column, at in sums:
+            self.shift = {self.plan.row: row, self.plan.lane: column}
+            self.set(self.plan.total, len(self.chain) - 1, get(at))
+            values.append(self.value(store.value, "v"))
+        self.shift = {self.plan.row: row, self.plan.lane: sums[0][0]}
+        for term in self._nested(store.index):
+            self.value(term, "s")
+        self.emit(store_bytes(self.f, *self.address(store.argument, store.index), values))
