@@ -121,7 +121,7 @@ class _Packer:
             spec = _Spec(left, right, dict(line.attrs)["spec"].partition("->")[2])
             return self.product(spec, *line.args) or self.add(line)
         if line.op == "conv" and (real or self.are_bytes(*line.args)):
-            return self.convolution(line) or self.add(line)
+            return self.convolution(line) or self.depthwise(line) or self.add(line)
         return self.add(line)
 
     def stored(self, i: int) -> int:
@@ -359,6 +359,24 @@ class _Packer:
         x = self.widened(x, dtype)
         spec = _Spec(f"ngc{space}{places}", f"{places}gcd", f"n{space}gd")
         return self.product(spec, x, w) or self.op("einsum", x, w, spec=str(spec))
+
+    def depthwise(self, line: Line) -> int:
+        """A depthwise convolution of bytes, its window stored as [column, channel, 4 rows]; 0 if it is another."""
+        x, w = line.args
+        *window, channels, ci, co = self.lines[w].shape
+        small = self.stored(w)
+        if (len(window), ci, co) != (2, 1, 1) or window[0] > FOUR or channels < 4 * FOUR:
+            return 0
+        if line.dtype.kind == "f" or self.lines[small].dtype.name != "int8":
+            return 0
+        y = self.op("reshape", small, shape=(*window, channels))
+        y = self.op("pad", y, low=(0, 0, 0), high=(FOUR - window[0], 0, 0), step=(1, 1, 1), value=0.0)
+        y = self.op("permute", y, axes=(1, 2, 0))
+        self.kept.add(y)
+        y = self.op("permute", y, axes=(2, 0, 1))
+        y = self.op("slice", y, start=(0, 0, 0), stop=(*window, channels), step=(1, 1, 1))
+        y = self.widened(self.op("reshape", y, shape=self.lines[w].shape), line.dtype)
+        return self.add(Line("conv", (x, y), line.attrs, line.shape, line.dtype))
 
     def apart(self, line: Line) -> int:
         """A window of one element over what is spread: its results are spread."""

@@ -14,11 +14,11 @@ sums of two products in 16 bits, where they may saturate. The function asks the 
 from struct import pack
 
 from .kernel import Kernel
-from .wasm_bytes import OP, get, i32, put, v128
+from .wasm_bytes import OP, Function, get, i32, put, v128
 from .wasm_contraction import Tiling
 from .wasm_tile import Tile, Tiles
 
-__all__ = ["Dots"]
+__all__ = ["DOT", "ONES", "SEVEN", "Dots", "Eighth"]
 
 DOT = OP["i32x4.relaxed_dot_i8x16_i7x16_add_s"]
 SIGN = v128(b"\x80" * 4)
@@ -36,31 +36,47 @@ def _asked(w: int, answer: int) -> bytes:
     return _lane(dot) + i32(answer) + OP["i32.eq"]
 
 
+class Eighth:
+    """What a function knows of the eighth bit of x, once it has asked.
+
+    signed  whether x is int8, and not uint8
+    flip    a local: turns the sign of x, or nothing
+    weight  a local: what Σ w counts then
+    fast    a local: whether x turned so is exact
+    """
+
+    def __init__(self, f: Function, signed: bool) -> None:
+        self.signed = signed
+        self.flip, self.weight = f.local("v128"), f.local("v128")
+        self.fast, self.unsigned = f.local("i32"), f.local("i32")
+
+    def asked(self) -> bytes:
+        """Code that sets the locals."""
+        unsigned = _asked(127, 4 * 127 * 255) + _asked(-128, -4 * 128 * 255) + OP["i32.and"]
+        signed = _asked(127, -4 * 127) + _asked(-128, 4 * 128) + OP["i32.and"]
+        turned, offset = (self.unsigned, -128) if self.signed else (self.fast, 128)
+        code = unsigned + put(self.unsigned) + signed + put(self.fast)
+        for local, yes in ((self.flip, SIGN), (self.weight, v128(pack("<i", offset)))):
+            code += yes + v128(bytes(4)) + get(turned) + OP["select"] + put(local)
+        return code + get(self.unsigned) + get(self.fast) + OP["i32.or"] + put(self.fast)
+
+
 class Dots(Tiles):
     """The function of a kernel whose left factor is of int8 or uint8, and whose right one is of int8."""
 
     def __init__(self, kernel: Kernel, plan: Tiling) -> None:
         super().__init__(kernel, plan)
-        self.signed = kernel.arguments[plan.a.argument].name == "int8"
-        self.flip = self.f.local("v128")  # turns the sign of x, or nothing
-        self.weight = self.f.local("v128")  # what Σ w counts then
+        self.eighth = Eighth(self.f, kernel.arguments[plan.a.argument].name == "int8")
         self.weights = [self.f.local("v128") for _ in range(2)]  # Σ w of the panel's columns, times that
         self.seven: bytes = b""  # what the slow way does to the bytes of x; nothing: the fast way
 
     def parts(self) -> None:
         """The range, in the way that the processor computes exactly."""
-        unsigned = _asked(127, 4 * 127 * 255) + _asked(-128, -4 * 128 * 255) + OP["i32.and"]
-        signed = _asked(127, -4 * 127) + _asked(-128, 4 * 128) + OP["i32.and"]
-        is_unsigned, is_signed = self.f.local("i32"), self.f.local("i32")
-        turned, offset = (is_unsigned, -128) if self.signed else (is_signed, 128)
-        self.emit(unsigned + put(is_unsigned) + signed + put(is_signed))
-        for local, yes in ((self.flip, SIGN), (self.weight, v128(pack("<i", offset)))):
-            self.emit(yes + v128(bytes(4)) + get(turned) + OP["select"] + put(local))
+        self.emit(self.eighth.asked())
         fast = self.written_apart(super().parts)
         self.seven = SEVEN
         slow = self.written_apart(super().parts)
-        either = get(is_unsigned) + get(is_signed) + OP["i32.or"]
-        self.emit(either + OP["if"] + fast + OP["else"] + slow + OP["end"])
+        self.emit(get(self.eighth.fast) + OP["if"] + fast + OP["else"] + slow + OP["end"])
 
     def rows(self, block: int, width: int) -> None:
         if not self.seven:
@@ -69,7 +85,7 @@ class Dots(Tiles):
             self.emit(b"".join(v128(bytes(4)) + put(w) for w in self.weights))
             self.over(0, Tile([], vectors, [self.weights[: len(vectors)]]))
             for w in self.weights[: len(vectors)]:
-                self.emit(get(w) + get(self.weight) + OP["i32x4.mul"] + put(w))
+                self.emit(get(w) + get(self.eighth.weight) + OP["i32x4.mul"] + put(w))
         super().rows(block, width)
 
     def step(self, tile: Tile, n: int, one: int) -> None:
@@ -98,10 +114,10 @@ class Dots(Tiles):
         super().summed(tile)
         for s, t in zip(tile.sums[0], low, strict=True):
             high = get(s) + i32(7) + OP["i32x4.shl"]
-            self.emit(get(t) + high + OP["i32x4.sub" if self.signed else "i32x4.add"] + put(s))
+            self.emit(get(t) + high + OP["i32x4.sub" if self.eighth.signed else "i32x4.add"] + put(s))
 
     def repeated(self, word: bytes) -> bytes:
-        return word + (self.seven or get(self.flip) + OP["v128.xor"])
+        return word + (self.seven or get(self.eighth.flip) + OP["v128.xor"])
 
     def added(self, a: bytes, b: bytes, total: bytes) -> bytes:
         return b + a + total + DOT

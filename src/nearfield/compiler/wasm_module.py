@@ -7,6 +7,7 @@ from ..program.program import Buffer
 from .kernel import Kernel, cost
 from .wasm_bytes import OP, Function, get, i32, i64, memarg, module, put, tee, uleb
 from .wasm_contraction import tiling
+from .wasm_depthwise import compile_depthwise
 from .wasm_dot import Dots
 from .wasm_loops import WORTH, Compiled, compile_kernel
 from .wasm_scatter import compile_scatter
@@ -102,7 +103,8 @@ def _compile_contraction(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
 
 def _compile(kernel: Kernel, relaxed: bool) -> Compiled:
     """By whoever claims the kernel first; loops as K has them serve all."""
-    claimed = _compile_contraction(kernel, relaxed=relaxed) or compile_scatter(kernel, relaxed=relaxed)
+    claimed = _compile_contraction(kernel, relaxed=relaxed) or compile_depthwise(kernel, relaxed=relaxed)
+    claimed = claimed or compile_scatter(kernel, relaxed=relaxed)
     return claimed or compile_kernel(kernel, relaxed=relaxed)
 
 
