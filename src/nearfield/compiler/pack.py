@@ -345,9 +345,13 @@ class _Packer:
             y = self.apart(line) if max(window[:rank]) == 1 else self.phases(line)
             if y:
                 return y
-        if line.dtype.kind != "f":
-            x = self.stored(x)
-        return self.windowed(self.padded(x, attrs), w, attrs, line.dtype)
+        if line.dtype.kind == "f":
+            return self.windowed(self.padded(x, attrs), w, attrs, line.dtype)
+        x, w = (self.filled(self.stored(x), -1), self.widened(self.filled(self.stored(w), -2), line.dtype))
+        image = self.padded(x, attrs)
+        if self.lines[image].op == "pad":
+            self.kept.add(image)
+        return self.windowed(image, w, attrs, line.dtype)
 
     def windowed(self, x: int, w: int, attrs: dict[str, Any], dtype: DType) -> int:
         """Windows of x, all of them inside, times w."""
@@ -436,6 +440,15 @@ class _Packer:
         y = self.op("permute", y, axes=(rank, *pairs, 2 * rank + 1, 2 * rank + 2))
         y = self.op("reshape", y, shape=(n, *(t * s for t, s in zip(turns, spread, strict=True)), group, co))
         return self.op("slice", y, start=(0,) * len(shape), stop=shape, step=(1,) * len(shape))
+
+    def filled(self, i: int, axis: int) -> int:
+        """Line i with zeros at the end of an axis, so that it has a multiple of four elements."""
+        shape = self.lines[i].shape
+        more = [0] * len(shape)
+        more[axis] = -shape[axis] % FOUR
+        if not any(more):
+            return i
+        return self.op("pad", i, low=(0,) * len(shape), high=tuple(more), step=(1,) * len(shape), value=0.0)
 
     def padded(self, x: int, attrs: dict[str, Any]) -> int:
         """The image with its zeros, stored; those of a turned image are put around the original."""
