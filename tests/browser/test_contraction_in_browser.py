@@ -16,6 +16,7 @@ from nearfield.compiler.build import build
 from nearfield.graph.interpret import interpret
 from nearfield.program.codec import encode
 from nearfield.tensor import Tensor
+from test_bytes import biases, bytes_scaled, convolved, filtered, scales
 from test_contraction import graph_of, octets, whole
 
 
@@ -38,6 +39,13 @@ JOBS: dict[str, tuple[Any, list[Any]]] = {
     "float16": (lambda a, b: a @ nf.astype(b, "float32"), [whole(20, 64), halves(64, 40)]),
     "int8": (bytes_product, [octets("int8", 27, 132), octets("int8", 132, 13)]),
     "uint8": (bytes_product, [octets("uint8", 40, 64), octets("int8", 64, 24)]),
+    "int8 to int8": (bytes_scaled, [octets("int8", 40, 64), octets("int8", 64, 24), biases(24), scales(24)]),
+    "int8 depthwise": (filtered(1), [octets("int8", 1, 9, 7, 40), octets("int8", 3, 3, 1, 40), biases(40), scales(40)]),
+    "uint8 depthwise": (
+        filtered(2),
+        [octets("uint8", 1, 8, 8, 16), octets("int8", 3, 3, 1, 16), biases(16), scales(16)],
+    ),
+    "int8, 3 channels": (convolved, [octets("int8", 1, 14, 14, 3), octets("int8", 3, 3, 3, 32)]),
 }
 
 

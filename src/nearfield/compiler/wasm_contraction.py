@@ -18,7 +18,6 @@ from ..index import linear
 from ..scalar import K, walk
 from .contraction import Contraction, contraction_of
 from .kernel import Kernel, Store, vary
-from .wasm_rounding import last_byte
 from .wasm_schedule import extent, simplified
 
 __all__ = ["PANEL", "Factor", "Tiling", "tiling"]
@@ -33,7 +32,6 @@ WRITTEN_OUT = 12  # steps of a sum that are written out rather than looped over
 FEW = 5  # rows: fewer, and it costs more to read a right factor across than to multiply
 SHORT = 4  # sums of fewer steps are not worth a tile
 TYPES = ("float32", "int32", "uint32")
-BYTES = ("int8", "uint8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +149,12 @@ def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
     found = replace(found, a=_element(found.a), b=_element(found.b))
     if any(x.op != "load" or len(x.args) == 2 for x in (found.a, found.b)):
         return None
-    stored = kernel.arguments[found.store.argument]
     types = tuple(kernel.arguments[x.value] for x in (found.a, found.b))
     if relaxed and types[0].itemsize == 1 and types[1].name == "int8":
-        return _tiled(_split(found), types, "dot", stored)
+        return _tiled(_split(found), types, "dot")
     if types[0].itemsize != 4 or (types[1].itemsize != 4 and types[1].name != "float16"):
         return None
-    plan = _tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain", stored)
+    plan = _tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain")
     return None if plan is None or (types[1].name == "float16" and not plan.is_whole) else plan
 
 
@@ -191,7 +188,7 @@ def _numbered(variables: tuple[K, ...], number: K) -> dict[K, K]:
     return table | dict.fromkeys(variables[:1], number)
 
 
-def _tiled(c: Contraction, types: tuple[DType, ...], kind: str, stored: DType) -> Tiling | None:
+def _tiled(c: Contraction, types: tuple[DType, ...], kind: str) -> Tiling | None:
     _, rows, columns, length = c.sizes
     if columns < 4 or length < SHORT:
         return None
@@ -216,8 +213,7 @@ def _tiled(c: Contraction, types: tuple[DType, ...], kind: str, stored: DType) -
         return None
     total = k.make("total", c.total.type, (*c.batch, row, panel, lane))
     table[c.total] = total
-    value = last_byte(c.store.value) if stored.name in BYTES else c.store.value
-    store = Store(c.store.argument, k.substitute(c.store.index, table), k.substitute(value, table))
+    store = Store(c.store.argument, k.substitute(c.store.index, table), k.substitute(c.store.value, table))
     return Tiling(c.batch, row, panel, lane, a, b, summed, store, total, columns, kind)
 
 

@@ -22,9 +22,9 @@ from .kernel import Kernel, Store, cost, vary
 from .wasm_bytes import OP, get, i32, memarg, put, v128
 from .wasm_dot import DOT, ONES, SEVEN, Eighth
 from .wasm_loops import WORTH, Compiled
-from .wasm_rounding import last_byte
+from .wasm_rounding import begun
 from .wasm_schedule import extent, reduces_of, simplified
-from .wasm_storage import store_bytes
+from .wasm_storage import BYTES
 from .wasm_values import Values
 
 __all__ = ["LANES", "ROWS", "compile_depthwise"]
@@ -43,8 +43,8 @@ def _interleaved(size: int, first: int) -> bytes:
     return OP["i8x16.shuffle"] + bytes(x for p in pairs for x in (*p, *(16 + y for y in p)))
 
 
-BYTES = [_interleaved(1, 0), _interleaved(1, 8)]
-WORDS = [_interleaved(2, 0), _interleaved(2, 4)]
+SINGLE = [_interleaved(1, 0), _interleaved(1, 8)]
+PAIRS = [_interleaved(2, 0), _interleaved(2, 4)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,11 @@ def _depthwise_of(kernel: Kernel) -> Depthwise | None:
 
 
 def _loaded(x: K) -> K:
-    """What is loaded for a factor, a signed or unsigned integer of 32 bits."""
-    return x.args[0] if x.op == "cast" and {x.type, x.args[0].type} <= {"int32", "uint32"} else x
+    """What is loaded for a factor, a signed or unsigned integer of 32 bits: outside the image that is 0 anyway."""
+    factor = x.args[1] if x.op == "select" and x.args[2] is k.const(0, x.type) else x
+    if factor.op == "cast" and {factor.type, factor.args[0].type} <= {"int32", "uint32"}:
+        factor = factor.args[0]
+    return factor if x.op != "select" or factor.args[1:] == x.args[:1] else x
 
 
 def _planned(store: Store, total: K, axes: tuple[K, ...], image: K, window: K) -> Depthwise | None:
@@ -209,37 +212,24 @@ class _Rows(Values):
         super().__init__(kernel.arguments, True)
         self.plan = plan
         self.jams = (plan.channel,)
-        stored = kernel.arguments[plan.store.argument]
-        value = last_byte(plan.store.value) if stored.itemsize == 1 and stored.kind != "b" else plan.store.value
-        self.packed = value is not plan.store.value or stored.name in ("int8", "uint8")
-        self.bias, self.value_stored = self._addend(value)
+        self.packed = kernel.arguments[plan.store.argument].name in BYTES
+        value, self.saturate = self.stored_value(plan.store, self.packed)
+        self.bias, self.value_stored = begun(value, plan.total, frozenset([plan.channel]))
         self.count([self.value_stored, plan.store.index, *(b for b in (self.bias,) if b is not None)])
         self.begin, self.end = len(kernel.arguments), len(kernel.arguments) + 1
-        vector = lambda: self.f.local("v128")  # noqa: E731
         self.eighth = Eighth(self.f, kernel.arguments[plan.image.value].name == "int8")
         self.slow = False
         rows = extent(plan.p) if plan.p is not None else 1
-        self.rows = [vector() for _ in range(rows)]
-        self.pairs = [vector() for _ in QUARTERS]
-        self.column = vector()
-        self.weights = [[vector() for _ in QUARTERS] for _ in range(plan.width)]
-        self.start = [vector() for _ in QUARTERS]
-        self.sums = [[vector() for _ in QUARTERS] for _ in range(plan.waiting + 1)]
+        self.rows = self._vectors_for(rows)
+        self.pairs, self.start = self._vectors_for(4), self._vectors_for(4)
+        self.column, self.mask = self._vectors_for(2)
+        self.weights = [self._vectors_for(4) for _ in range(plan.width)]
+        self.sums = [self._vectors_for(4) for _ in range(plan.waiting + 1)]
         self.pointers = [self.f.local("i32") for _ in range(rows)]
-        self.mask = vector()
         self.at = self.f.local("i32")  # the column of the result
 
-    def _addend(self, value: K) -> tuple[K | None, K]:
-        """What is added to the sum in each channel, and the value without it."""
-        plan, total = self.plan, self.plan.total
-        users = [n for n in walk([value]) if total in n.args]
-        if len(users) == 1 and users[0].op == "add" and users[0].type == "int32":
-            other = (
-                next(a for a in users[0].args if a is not total) if users[0].args[0] is not users[0].args[1] else None
-            )
-            if other is not None and other.free <= {plan.channel}:
-                return other, k.substitute(value, {users[0]: total})
-        return None, value
+    def _vectors_for(self, n: int) -> list[int]:
+        return [self.f.local("v128") for _ in range(n)]
 
     def written(self) -> bytes:
         """The function's entry in the code section."""
@@ -400,7 +390,7 @@ class _Rows(Values):
             other = (more[0], more[1]) if len(self.rows) == ROWS else (self.rows[-1],) * 2
             pairs = [(a, b if len(self.rows) > 1 else a, n) for n in (0, 1)] + [(*other, n) for n in (0, 1)]
             for local, (one, two, n) in zip(self.pairs, pairs, strict=True):
-                self.emit(get(one) + get(two) + BYTES[n] + put(local))
+                self.emit(get(one) + get(two) + SINGLE[n] + put(local))
         elif self.slow:
             self.emit(v128(bytes(4)) + put(self.column))
         else:
@@ -408,7 +398,7 @@ class _Rows(Values):
         for quarter in QUARTERS:
             if place is not None:
                 low, high = self.pairs[quarter // 2], self.pairs[2 + quarter // 2]
-                self.emit(get(low) + get(high) + WORDS[quarter % 2] + put(self.column))
+                self.emit(get(low) + get(high) + PAIRS[quarter % 2] + put(self.column))
             for n, sums in enumerate(self.sums):
                 q = c - n * plan.stride
                 if 0 <= q < plan.width:
@@ -436,6 +426,4 @@ class _Rows(Values):
                 self.store(store.argument, store.index, code)
         self.shift = {}
         if self.packed:
-            for term in self._nested(store.index):
-                self.value(term, "s")
-            self.emit(store_bytes(self.f, *self.address(store.argument, store.index), values))
+            self.store_together(store, values, self.saturate)

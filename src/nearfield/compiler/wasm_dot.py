@@ -11,11 +11,13 @@ sums of two products in 16 bits, where they may saturate. The function asks the 
 Σ w is computed once for each panel. The panels are of bytes: 8 columns of four steps each.
 """
 
+from dataclasses import replace
 from struct import pack
 
 from .kernel import Kernel
 from .wasm_bytes import OP, Function, get, i32, put, v128
 from .wasm_contraction import Tiling
+from .wasm_rounding import begun
 from .wasm_tile import Tile, Tiles
 
 __all__ = ["DOT", "ONES", "SEVEN", "Dots", "Eighth"]
@@ -65,7 +67,11 @@ class Dots(Tiles):
     """The function of a kernel whose left factor is of int8 or uint8, and whose right one is of int8."""
 
     def __init__(self, kernel: Kernel, plan: Tiling) -> None:
-        super().__init__(kernel, plan)
+        self.start, value = None, plan.store.value
+        if plan.columns % 4 == 0:
+            self.start, value = begun(value, plan.total, frozenset([plan.panel, plan.lane]))
+        super().__init__(kernel, replace(plan, store=replace(plan.store, value=value)))
+        self.count([] if self.start is None else [self.start])
         self.eighth = Eighth(self.f, kernel.arguments[plan.a.argument].name == "int8")
         self.weights = [self.f.local("v128") for _ in range(2)]  # Σ w of the panel's columns, times that
         self.seven: bytes = b""  # what the slow way does to the bytes of x; nothing: the fast way
@@ -79,14 +85,29 @@ class Dots(Tiles):
         self.emit(get(self.eighth.fast) + OP["if"] + fast + OP["else"] + slow + OP["end"])
 
     def rows(self, block: int, width: int) -> None:
+        vectors = self.plan.vectors(width)
+        weights = self.weights[: len(vectors)]
+        self.emit(b"".join(v128(bytes(4)) + put(w) for w in weights))
         if not self.seven:
-            vectors = self.plan.vectors(width)
             self.point(self.right, self.plan.b)
-            self.emit(b"".join(v128(bytes(4)) + put(w) for w in self.weights))
-            self.over(0, Tile([], vectors, [self.weights[: len(vectors)]]))
-            for w in self.weights[: len(vectors)]:
+            self.over(0, Tile([], vectors, [weights]))
+            for w in weights:
                 self.emit(get(w) + get(self.eighth.weight) + OP["i32x4.mul"] + put(w))
+        if self.start is not None:
+            self._begin(weights, vectors)
         super().rows(block, width)
+
+    def _begin(self, weights: list[int], vectors: list[tuple[int, int]]) -> None:
+        """Add what the sums begin with."""
+        assert self.start is not None
+        self.enter(self.plan.lane, self.zero)
+        self.lane = self.plan.lane
+        for w, (column, _) in zip(weights, vectors, strict=True):
+            self.shift = {self.plan.lane: column}
+            code = self.value(self.start, "v")
+            self.emit(get(w) + code + OP["i32x4.add"] + put(w))
+        self.lane, self.shift = None, {}
+        self.emit(bytes(self.leave().code))
 
     def step(self, tile: Tile, n: int, one: int) -> None:
         if tile.left:
@@ -115,6 +136,8 @@ class Dots(Tiles):
         for s, t in zip(tile.sums[0], low, strict=True):
             high = get(s) + i32(7) + OP["i32x4.shl"]
             self.emit(get(t) + high + OP["i32x4.sub" if self.eighth.signed else "i32x4.add"] + put(s))
+        for n, s in enumerate(tile.sums[0] if self.start is not None else ()):
+            self.emit(get(s) + get(self.weights[n % len(tile.vectors)]) + OP["i32x4.add"] + put(s))
 
     def repeated(self, word: bytes) -> bytes:
         return word + (self.seven or get(self.eighth.flip) + OP["v128.xor"])

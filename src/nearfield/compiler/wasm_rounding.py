@@ -13,7 +13,7 @@ from math import inf
 from .. import scalar as k
 from ..scalar import K, const_value, walk
 
-__all__ = ["last_byte", "round_by_addition"]
+__all__ = ["begun", "last_byte", "round_by_addition", "saturated"]
 
 LARGE = 1.5 * 2.0**23
 MOST = 2.0**21  # the largest number that a sum with it surely rounds to a whole one
@@ -54,6 +54,37 @@ def last_byte(value: K) -> K:
     if low < -MOST or high > MOST or not _is_whole(real):
         return whole
     return k.bits((real.args[0] if real.op in ROUNDING else real) + LARGE, whole.type)
+
+
+def begun(value: K, total: K, along: frozenset[K]) -> tuple[K | None, K]:
+    """What is added to a sum of integers and depends on these variables alone, and the value without that."""
+    users = [n for n in walk([value]) if total in n.args]
+    if len(users) != 1 or users[0].op != "add" or users[0].type not in ("int32", "uint32"):
+        return None, value
+    first, second = users[0].args
+    other = second if first is total else first
+    if other is total or not other.free <= along or any(n.op == "reduce" for n in walk([other])):
+        return None, value
+    return other, k.substitute(value, {users[0]: total})
+
+
+def saturated(value: K, high: int) -> tuple[K, K] | None:
+    """An integer that is the value once it is brought between 0 and `high`, if the value is rounded and so bounded.
+
+    The digits of a sum with a large number grow with what was added, however large that is. Returned too is the bound
+    of 0, which must take the place of a NaN.
+    """
+    whole = _unwrapped(value)
+    if whole.op != "cast" or whole.args[0].op not in ROUNDING or whole.args[0].type != "float32":
+        return None
+    real, bounds = whole.args[0].args[0], {}
+    while real.op in ("min", "max") and real.op not in bounds and real.args[1].op == "const":
+        bounds[real.op] = const_value(real.args[1])
+        real = real.args[0]
+    if bounds != {"min": high, "max": 0}:
+        return None
+    lifted = k.maximum(real, k.const(0, "float32"))
+    return k.bits(lifted + LARGE, "int32") - k.bits(k.const(LARGE, "float32"), "int32"), lifted
 
 
 def _unwrapped(value: K) -> K:

@@ -11,6 +11,7 @@ from struct import pack
 from .wasm_bytes import OP, Function, f32, get, i32, memarg, put, tee, v128
 
 __all__ = [
+    "BYTES",
     "load_lanes",
     "load_scalar",
     "narrow_lanes",
@@ -23,6 +24,7 @@ __all__ = [
     "widen_scalar",
 ]
 
+BYTES = ("int8", "uint8")
 LOAD = {
     "bool": "i32.load8_u", "int8": "i32.load8_s", "uint8": "i32.load8_u", "int32": "i32.load", "uint32": "i32.load",
     "int64": "i64.load", "float16": "i32.load16_u", "float32": "f32.load", "float64": "f64.load",
@@ -160,14 +162,18 @@ def store_lanes(f: Function, dtype: str, address: bytes, offset: int, value: byt
     return code + tee(half) + get(half) + OP["i8x16.narrow_i16x8_u"] + OP["v128.store32_lane"] + memarg(offset) + b"\0"
 
 
-def store_bytes(f: Function, address: bytes, offset: int, values: Sequence[bytes]) -> bytes:
-    """The last bytes of eight values, of which these are two vectors, or of sixteen, put side by side."""
-    words = [
-        narrow_lanes(f, "int8", one) + narrow_lanes(f, "int8", other) + OP["i16x8.narrow_i32x4_u"]
-        for one, other in zip(values[::2], values[1::2], strict=True)
-    ]
+def store_bytes(f: Function, address: bytes, offset: int, values: Sequence[bytes], saturate: str = "") -> bytes:
+    """Eight values, of which these are two vectors, or sixteen, put side by side as bytes.
+
+    saturate  the dtype into whose range they are brought; "": of each is stored the last byte
+    """
+    if saturate:
+        words = [a + b + OP["i16x8.narrow_i32x4_s"] for a, b in zip(values[::2], values[1::2], strict=True)]
+    else:
+        halves = [narrow_lanes(f, "int8", value) for value in values]
+        words = [a + b + OP["i16x8.narrow_i32x4_u"] for a, b in zip(halves[::2], halves[1::2], strict=True)]
+    narrow = OP["i8x16.narrow_i16x8_s" if saturate == "int8" else "i8x16.narrow_i16x8_u"]
     if len(words) == 2:
-        return address + words[0] + words[1] + OP["i8x16.narrow_i16x8_u"] + OP["v128.store"] + memarg(offset)
+        return address + words[0] + words[1] + narrow + OP["v128.store"] + memarg(offset)
     half = f.spare("v128", 21)
-    packed = words[0] + tee(half) + get(half) + OP["i8x16.narrow_i16x8_u"]
-    return address + packed + OP["v128.store64_lane"] + memarg(offset) + b"\0"
+    return address + words[0] + tee(half) + get(half) + narrow + OP["v128.store64_lane"] + memarg(offset) + b"\0"

@@ -11,14 +11,15 @@ registers for the rest.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..index import linear
 from ..scalar import K
 from .kernel import Kernel, vary
 from .wasm_bytes import OP, get, i32, memarg, put, tee, v128
 from .wasm_contraction import PANEL, Factor, Tiling, written_out
 from .wasm_schedule import extent
-from .wasm_storage import load_lanes, store_bytes
+from .wasm_storage import BYTES, load_lanes
 from .wasm_values import Values
 
 __all__ = ["Tile", "Tiles"]
@@ -49,8 +50,11 @@ class Tiles(Values):
 
     def __init__(self, kernel: Kernel, plan: Tiling) -> None:
         super().__init__(kernel.arguments, plan.kind != "plain")
-        self.plan = plan
         self.jams = (plan.row, plan.lane)
+        near = vary(plan.store.index, plan.lane) == 1 and all(t.op == "var" for t in linear(plan.store.index)[1])
+        self.eights = near and plan.columns % PANEL == 0  # whether bytes are stored eight at a time
+        value, self.saturate = self.stored_value(plan.store, self.eights)
+        self.plan = plan = replace(plan, store=replace(plan.store, value=value))
         self.count([plan.store.value, plan.store.index])
         self.begin, self.end = len(kernel.arguments), len(kernel.arguments) + 1
         self.zero = self.f.local("i32")  # where the lanes of a panel begin to count
@@ -270,7 +274,7 @@ class Tiles(Values):
                 (c, at) for (c, lanes), at in zip(tile.vectors, found, strict=True) if lanes == 4 and c + 4 <= width
             ]
             self.lane = plan.lane
-            if len(whole) == 2 and self._are_bytes():
+            if self.eights and self.arguments[plan.store.argument].name in BYTES:
                 self._store_bytes(r, whole)
             else:
                 for column, at in whole:
@@ -289,12 +293,6 @@ class Tiles(Values):
         store = self.plan.store
         self.store(store.argument, store.index, self.value(store.value, "v" if self.lane is not None else "s"))
 
-    def _are_bytes(self) -> bool:
-        """Whether bytes are stored, neighbours for neighbouring lanes."""
-        store = self.plan.store
-        near = vary(store.index, self.plan.lane) == 1 and not self._vectors(store.index)
-        return self.arguments[store.argument].itemsize == 1 and near
-
     def _store_bytes(self, row: int, sums: list[tuple[int, int]]) -> None:
         """Two vectors of a row at a time."""
         store, values = self.plan.store, []
@@ -303,6 +301,4 @@ class Tiles(Values):
             self.set(self.plan.total, len(self.chain) - 1, get(at))
             values.append(self.value(store.value, "v"))
         self.shift = {self.plan.row: row, self.plan.lane: sums[0][0]}
-        for term in self._nested(store.index):
-            self.value(term, "s")
-        self.emit(store_bytes(self.f, *self.address(store.argument, store.index), values))
+        self.store_together(store, values, self.saturate)

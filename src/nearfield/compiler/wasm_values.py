@@ -11,12 +11,13 @@ from struct import pack
 
 from ..dtype import DType
 from ..scalar import K, const_value, walk
-from .kernel import vary
+from .kernel import Store, vary
 from .wasm import VALUE, kind_of, one_by_one, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, i64, memarg, put, tee, v128
+from .wasm_rounding import last_byte, saturated
 from .wasm_schedule import extent
 from .wasm_scope import Key, Scope, Scopes
-from .wasm_storage import load_lanes, load_scalar, pick_lanes, store_lanes, store_scalar
+from .wasm_storage import BYTES, load_lanes, load_scalar, pick_lanes, store_bytes, store_lanes, store_scalar
 
 __all__ = ["REVERSED", "Values"]
 
@@ -40,6 +41,7 @@ class Values(Scopes):
         self.relaxed = relaxed
         self.copies: dict[K, int] = {}  # elements of each tiled axis that are now written side by side
         self.share = False  # whether to look for loads of one place by several expressions
+        self.firm: set[K] = set()  # bounds that take the place of NaN, too
         self._counts: dict[K, int] = {}
         self._counted: set[K] = set()
         self._plans: dict[tuple[K, K | None], str] = {}
@@ -95,6 +97,27 @@ class Values(Scopes):
             self.value(term, "s")
         address, offset = self.address(argument, index)
         self.emit(place(self.f, dtype, address, offset, value))
+
+    def stored_value(self, store: Store, together: bool) -> tuple[K, str]:
+        """What is computed for a store: in bytes, less than the value; and what `store_together` then brings it into.
+
+        together  whether all of it is stored by `store_together`
+        """
+        dtype = self.arguments[store.argument].name
+        if dtype not in BYTES:
+            return store.value, ""
+        found = saturated(store.value, 127 if dtype == "int8" else 255) if together else None
+        if found is None:
+            return last_byte(store.value), ""
+        self.firm.add(found[1])
+        return found[0], dtype
+
+    def store_together(self, store: Store, values: Sequence[bytes], saturate: str) -> None:
+        """Bytes for eight or sixteen lanes, four in each value."""
+        for term in self._nested(store.index):
+            self.value(term, "s")
+        address, offset = self.address(store.argument, store.index)
+        self.emit(store_bytes(self.f, address, offset, values, saturate))
 
     def _scatter(self, argument: int, index: K, value: bytes) -> None:
         """Four elements stored one by one."""
@@ -213,6 +236,8 @@ class Values(Scopes):
             return b"".join(self.known(a, "v") for a in fused) + FUSED[op]
         if op in BOUND and node.type == "float32" and any(map(_is_number, node.args)):
             x, bound = node.args if _is_number(node.args[1]) else node.args[::-1]
+            if node in self.firm:
+                return self.known(bound, "v") + self.known(x, "v") + BOUND[op]
             return self.known(x, "v") + self.known(bound, "v") + BOUND[op]  # which gives x where it is NaN
         if op == "select" and self.relaxed:  # exact, since all bits of a condition's lane are equal
             condition, *choices = (self.known(a, "v") for a in node.args)

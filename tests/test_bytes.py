@@ -1,0 +1,135 @@
+"""Bytes in, bytes out on WebAssembly: depthwise windows, channels that are no multiple of four, rounding."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nearfield as nf
+from nearfield import nn
+from nearfield.compiler.wasm_depthwise import compile_depthwise
+from nearfield.tensor import Tensor
+from test_contraction import agree, graph_of, kernels_of, octets, tilings_of
+
+
+def biases(channels: int) -> Any:
+    return np.random.default_rng(channels).integers(-5000, 5000, channels).astype("int32")
+
+
+def scales(channels: int) -> Any:
+    """Such that results fill the range of a byte, are far beyond it, or halves."""
+    found = np.random.default_rng(channels + 1).uniform(1e-3, 5e-3, channels).astype("float32")
+    found[:4] = [0.5, 300.0, 1e-30, -1e30]
+    return found
+
+
+def in_a_byte(total: Tensor, scale: Tensor, low: float = -127.0, dtype: str = "int8") -> Tensor:
+    high = 127.0 if dtype == "int8" else 255.0
+    return nf.astype(nf.round(nf.clip(nf.astype(total, "float32") * scale, low, high)), dtype)
+
+
+def bytes_scaled(a: Tensor, b: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+    return in_a_byte(nf.astype(a, "int32") @ nf.astype(b, "int32") + bias, scale, 0.0)
+
+
+def convolved(x: Tensor, w: Tensor) -> Tensor:
+    return nn.conv2d(nf.astype(x, "int32"), nf.astype(w, "int32"), stride=2, padding="same")
+
+
+def filtered(stride: int, padding: Any = "same", low: float = 0.0, dtype: str = "int8") -> Any:
+    """A depthwise convolution of bytes, with everything that may follow it."""
+
+    def make(x: Tensor, w: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+        wide = nf.astype(x, "int32"), nf.astype(w, "int32")
+        return in_a_byte(nn.conv2d(*wide, stride=stride, padding=padding, groups=x.shape[-1]) + bias, scale, low, dtype)
+
+    return make
+
+
+def claimed(graph: Any) -> list[bool]:
+    """Whether each kernel with a sum is a depthwise convolution of bytes."""
+    sums = [kernel for kernel in kernels_of(graph) if "conv" in kernel.name]
+    return [compile_depthwise(kernel, relaxed=True) is not None for kernel in sums]
+
+
+WINDOWS = [  # image, window, stride, padding, whether the claim takes it
+    ((1, 7, 9, 16), (3, 3), 1, 1, True),
+    ((2, 6, 6, 40), (3, 3), 2, "same", True),
+    ((1, 5, 5, 17), (3, 3), 1, "same", True),
+    ((1, 9, 9, 16), (2, 2), 1, "valid", True),
+    ((1, 9, 7, 33), (4, 5), 1, "same", True),
+    ((2, 9, 7, 20), (1, 3), 1, "same", True),
+    ((1, 9, 9, 16), (3, 3), 3, "valid", True),
+    ((1, 9, 9, 16), (3, 3), 3, 2, False),
+    ((1, 9, 9, 8), (3, 3), 1, 1, False),
+    ((1, 4, 4, 16), (3, 3), 1, 3, False),
+    ((1, 9, 9, 16), (5, 5), 1, 2, False),
+]
+
+
+@pytest.mark.parametrize("left", ["int8", "uint8"])
+@pytest.mark.parametrize(("image", "window", "stride", "padding", "taken"), WINDOWS)
+def test_depthwise(left: str, image: Any, window: Any, stride: int, padding: Any, taken: bool) -> None:
+    """Exact for all bytes; rows and columns outside the image, the last channels, and sums at the limits."""
+    channels = image[-1]
+    x, w = octets(left, *image), octets("int8", *window, 1, channels)
+    x[0, :3, :3, 1], w[..., 1] = np.iinfo(left).min, -128
+    arrays = x, w, biases(channels), scales(channels)
+    agree(filtered(stride, padding), *arrays)
+    agree(filtered(stride, padding, -127.0), *arrays)
+    assert claimed(graph_of(filtered(stride, padding), arrays)) == [taken]
+
+
+def test_depthwise_sums_as_they_are() -> None:
+    """Stored in 32 bits, and as unsigned bytes."""
+    x, w = octets("int8", 1, 6, 6, 24), octets("int8", 3, 3, 1, 24)
+
+    def make(x: Tensor, w: Tensor) -> Tensor:
+        return nn.conv2d(nf.astype(x, "int32"), nf.astype(w, "int32"), padding=1, groups=24)
+
+    agree(make, x, w)
+    assert claimed(graph_of(make, (x, w))) == [True]
+    agree(filtered(1, dtype="uint8"), x, w, biases(24), scales(24))
+
+
+@pytest.mark.parametrize("columns", [12, 16, 24])
+@pytest.mark.parametrize("low", [0.0, -127.0])
+def test_products_become_bytes(columns: int, low: float) -> None:
+    """Rounded to even halves, saturated, also where the scale is infinite or no number."""
+    a, b = octets("int8", 13, 32), octets("int8", 32, columns)
+    scale = scales(columns)
+    scale[4:8] = [np.inf, -np.inf, np.nan, 0.0]
+
+    def make(a: Tensor, b: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+        return in_a_byte(nf.astype(a, "int32") @ nf.astype(b, "int32") + bias, scale, low)
+
+    with np.errstate(invalid="ignore"):
+        agree(make, a, b, biases(columns), scale)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_numbers_become_bytes(dtype: str) -> None:
+    """Alone, four at a time or as they come."""
+    x = np.float32([-1e30, -300, -127.5, -2.5, -0.5, 0.5, 1.5, 126.5, 127.5, 254.5, 255.5, 3e9, np.inf, -np.inf, 0.25])
+    agree(lambda x: in_a_byte(x, nf.asarray(1.0), 0.0, dtype), x)
+    agree(lambda x: nf.astype(nf.clip(x, 0.0, 100.5), dtype), x)
+
+
+@pytest.mark.parametrize("channels", [3, 6])
+def test_channels_that_are_no_multiple_of_four(channels: int) -> None:
+    arrays = octets("int8", 1, 22, 22, channels), octets("int8", 3, 3, channels, 16)
+    agree(convolved, *arrays)
+    assert [t.kind for t in tilings_of(graph_of(convolved, arrays))] == ["dot"]
+
+
+def test_bytes_between_layers_stay_bytes() -> None:
+    """What is widened for the next product is stored before that."""
+    a, b = octets("int8", 24, 64), octets("int8", 64, 64)
+
+    def make(a: Tensor, b: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+        first = bytes_scaled(a, b, bias, scale)
+        return bytes_scaled(first, b, bias, scale) + first
+
+    graph = graph_of(make, (a, b, biases(64), scales(64)))
+    assert [t.kind for t in tilings_of(graph)] == ["dot", "dot"]
+    agree(make, a, b, biases(64), scales(64))
