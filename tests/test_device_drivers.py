@@ -1,6 +1,7 @@
 """What only one device has: wasm's threads, traps and allocator, webgpu's pipelines, pool and loss."""
 
 import random
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -165,6 +166,71 @@ def test_pipelines_are_compiled_once() -> None:
     assert all(a is b for a, b in zip(one._pipelines, again._pipelines, strict=True))
     assert other._pipelines[0] is not one._pipelines[2]  # `enable` apart, the texts are equal
     del one, other, again
+
+
+@pytest.mark.device("webgpu")
+def test_expected_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was expected is not compiled again when the Program comes, and what is refused is the Program's error."""
+    device: Any = open_device("webgpu")
+    program = chain("webgpu")
+    own = tuple(replace(k, code=f"{k.code}\n// expected") for k in program.kernels)
+    texts: list[str] = []
+    make = device._gpu.create_shader_module
+    monkeypatch.setattr(device._gpu, "create_shader_module", lambda code: (texts.append(code), make(code=code))[1])
+    for kernel in own:
+        device.expect(kernel)
+    session = device.load(replace(program, kernels=own))
+    session.load_weights({"w": struct.pack("<6f", *[2.0] * COUNT)})
+    assert sorted(texts) == sorted({k.code.replace("enable subgroups;", "") for k in own})
+    assert download(session.run("train", [upload(device, *range(COUNT))])[0]) == [0, 4, 8, 12, 16, 20]
+    wrong = replace(own[0], code="fn main() { nonsense }")
+    for _ in range(2):  # also when it is asked for again
+        device.expect(wrong)
+        with pytest.raises(FormatError, match=f"kernel {wrong.name!r}: its WGSL is refused"):
+            device.load(replace(program, kernels=(wrong, *own[1:])))
+
+
+C_TYPES = (
+    "WGPULimits *",
+    "WGPUFeatureName[]",
+    "WGPUDevice const *",
+    "uint8_t *",
+    "char []",
+    "struct WGPUBufferImpl *",
+    "void(*)(WGPUBuffer, WGPUStringView, void *)",
+)
+
+
+@pytest.mark.device("webgpu")
+def test_c_types_are_looked_up_quickly() -> None:
+    """The parser of C sees a few typedefs, not the whole header's; the types are the same, wrong names are errors."""
+    from cffi import FFI, CDefError
+    from wgpu.backends.wgpu_native._ffi import get_wgpu_header
+
+    from nearfield.device.wgpu_types import quicken
+
+    slow, quick = FFI(), FFI()
+    for ffi in (slow, quick):
+        ffi.cdef(get_wgpu_header())
+    assert quicken(quick)
+    parser: Any = quick._parser
+    parse, sizes = parser._parse, []
+    parser._parse = lambda text: (sizes.append(len(parser._declarations)), parse(text))[1]
+    for name in C_TYPES:
+        assert _structure(quick.typeof(name)) == _structure(slow.typeof(name))
+    assert len(sizes) == len(C_TYPES)
+    assert max(sizes) <= 3 < len(parser._declarations)
+    with pytest.raises(CDefError, match="WGPUNothing"):
+        quick.typeof("WGPUNothing *")
+    assert parser._declarations.keys() == slow._parser._declarations.keys()
+    assert not quicken(object())
+
+
+def _structure(ctype: Any) -> Any:
+    """A type in words: its C name, and the fields of what it points to."""
+    item = ctype.item if ctype.kind in ("pointer", "array") else None
+    fields = item.fields if item is not None and item.kind == "struct" else None
+    return ctype.cname, ctype.kind, [(name, f.type.cname, f.offset) for name, f in fields or ()]
 
 
 @pytest.mark.device("webgpu")

@@ -1,7 +1,10 @@
 """Graph -> Program: the pipeline, one line per stage."""
 
+import gc
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -31,12 +34,14 @@ class Target:
     features  of docs/spec/program.md, those that may be used
     bindings  the most arguments of one kernel
     choices   which of several ways a kernel is made, where that was measured
+    spelled   is given each kernel that is text as soon as it is known, so that it can be compiled meanwhile
     """
 
     name: str
     features: frozenset[str] = frozenset()
     bindings: int = 8
     choices: Choices = field(default_factory=Choices)
+    spelled: Callable[[Compiled], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,19 @@ class Built:
     feeds: tuple[int, ...] = ()
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """No looking for cycles meanwhile: what is made here has none, is much, and each look is at all the process has."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@_without_collections()
 def build(
     graph: Graph,
     target: Target,
@@ -77,6 +95,7 @@ def build(
     return _built(graph, prepared, passing, target, givable, weights, names or {}, entry)
 
 
+@_without_collections()
 def build_steady(graph: Graph, target: Target, givable: frozenset[int], steady: frozenset[int]) -> Built:
     """As `build`, for inputs that are the caller's and yet seldom change: with what is made of these, `once`, apart.
 
@@ -218,13 +237,15 @@ def _assemble(
 def _webgpu(
     program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target
 ) -> Program:
-    spelled = [spell_kernel(kernel, target.choices) for kernel in kernels]
-    compiled = tuple(
-        Compiled(f"{k.name}_{n}", text, len(k.arguments))
-        for n, (k, (text, _)) in enumerate(zip(kernels, spelled, strict=True))
-    )
-    steps = tuple(Step(at, args, spelled[at][1], cost(kernels[at])) for at, args in calls)
-    return replace(program, kernels=compiled, steps=steps)
+    compiled, sizes = [], []
+    for n, kernel in enumerate(kernels):
+        text, size = spell_kernel(kernel, target.choices)
+        compiled.append(Compiled(f"{kernel.name}_{n}", text, len(kernel.arguments)))
+        sizes.append(size)
+        if target.spelled is not None:
+            target.spelled(compiled[-1])
+    steps = tuple(Step(at, args, sizes[at], cost(kernels[at])) for at, args in calls)
+    return replace(program, kernels=tuple(compiled), steps=steps)
 
 
 def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:

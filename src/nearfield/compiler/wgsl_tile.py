@@ -2,8 +2,7 @@
 
 Each thread reads its share of the next strip into registers while it multiplies the present one. A factor that runs
 along the sum is turned, four by four elements, on its way into workgroup memory, so that both strips hold vectors of
-neighbouring rows or columns for each step of the sum. The products of a strip are written out in full: a loop costs a
-quarter of the speed.
+neighbouring rows or columns for each step of the sum. How many of a strip's steps are written out, wgsl_tiling.py says.
 
 source  CUDA C++ Programming Guide, "Shared Memory", matrix product
 """
@@ -174,16 +173,25 @@ class _Tile:
     def multiply(self) -> list[str]:
         """The products of one strip: for each step the thread's vectors of both factors, all pairs."""
         across, down = self.cut.columns // self.cut.across, self.cut.rows // self.cut.down
+        looped = self.cut.written < self.cut.deep
+        y, x = ("near", "far") if looped else ("y", "x")
         lines = []
-        for s in range(self.cut.deep):
+        for s in range(self.cut.written):
             lines.append("{")
             at = [s * self.left.stride + i * down for i in range(self.cut.down // 4)]
-            lines += [f"  let p{i} = shared_a[y + {n}];" for i, n in enumerate(at)]
+            lines += [f"  let p{i} = shared_a[{y} + {n}];" for i, n in enumerate(at)]
             at = [s * self.right.stride + j * across for j in range(self.cut.across // 4)]
-            lines += [f"  let q{j} = shared_b[x + {n}];" for j, n in enumerate(at)]
+            lines += [f"  let q{j} = shared_b[{x} + {n}];" for j, n in enumerate(at)]
             lines += [f"  {self.product(i, j)}" for i in range(self.cut.down) for j in range(self.cut.across // 4)]
             lines.append("}")
-        return lines
+        if not looped:
+            return lines
+        return [
+            f"for (var s = 0; s < {self.cut.deep}; s += {self.cut.written}) {{",
+            f"  let near = y + s * {self.left.stride}; let far = x + s * {self.right.stride};",
+            *("  " + line for line in lines),
+            "}",
+        ]
 
     def product(self, i: int, j: int) -> str:
         left = f"vec4(p{i // 4}.{'xyzw'[i % 4]})"

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from ..errors import DeviceError, FormatError
-from ..program.program import PREPARE, Program
+from ..program.program import PREPARE, Kernel, Program
 
 __all__ = [
     "Device",
@@ -125,6 +125,9 @@ class Device(ABC):
     @abstractmethod
     async def load_async(self, program: Program) -> "Session":
         """What `load` gives, without stopping the event loop while kernels compile."""
+
+    def expect(self, kernel: Kernel) -> None:  # noqa: B027 - to wait for the Program is right, too
+        """A Program that will be loaded soon has this kernel: a device may compile it meanwhile. Returns at once."""
 
     @abstractmethod
     def stats(self) -> Stats:

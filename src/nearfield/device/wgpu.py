@@ -10,7 +10,7 @@ from weakref import WeakSet
 import wgpu
 
 from ..errors import DeviceError
-from ..program.program import Program
+from ..program.program import Kernel, Program
 from ..program.verify import verify
 from .device import (
     Data,
@@ -28,6 +28,7 @@ from .wgpu_pipeline import Pipelines
 from .wgpu_pool import Block, Pool
 from .wgpu_record import Dispatch, Tape, recorder
 from .wgpu_session import WgpuSession
+from .wgpu_types import hasten
 
 __all__ = ["WgpuDevice", "describe"]
 
@@ -54,6 +55,7 @@ def describe() -> str:
 
 
 def _adapter() -> Any:
+    hasten()
     try:
         return wgpu.gpu.request_adapter_sync(power_preference="high-performance")
     except RuntimeError as error:
@@ -177,6 +179,10 @@ class WgpuDevice(Device):
     async def load_async(self, program: Program) -> WgpuSession:
         return await asyncio.to_thread(self.load, program)
 
+    def expect(self, kernel: Kernel) -> None:
+        if not self.is_lost and kernel.bindings <= self.limits["maxStorageBuffersPerShaderStage"]:
+            self.pipelines.begin([kernel])
+
     def stats(self) -> Stats:
         with self._guard:
             self._collect()
@@ -184,6 +190,7 @@ class WgpuDevice(Device):
 
     def close(self) -> None:
         self.is_lost = True
+        self.pipelines.close()
         with self._guard:
             self._collect()
             self._pool.clear()

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 from ..errors import FormatError
@@ -15,6 +16,8 @@ STORAGE = {"type": "storage"}
 COMPUTE_STAGE = 4
 REMEMBERED = 4096
 
+Key = tuple[int, str]  # the number of arguments, and the text
+
 
 class Pipelines:
     """Compiled kernels of one device, by text and number of arguments."""
@@ -22,36 +25,50 @@ class Pipelines:
     def __init__(self, gpu: Any, errors: tuple[type[Exception], ...]) -> None:
         self._gpu = gpu
         self._errors = errors
+        self._guard = Lock()
+        self._threads = ThreadPoolExecutor(min(COMPILERS, os.cpu_count() or 1), "nearfield compiler")
         self._layouts: dict[int, tuple[Any, Any]] = {}
-        self._ready: dict[tuple[int, str], Any] = {}
+        self._made: dict[Key, Future[Any]] = {}
 
     def layout(self, bindings: int) -> Any:
         """The bind group layout of kernels with so many arguments: the same for all, so that groups can be shared."""
         return self._layout(bindings)[0]
+
+    def begin(self, kernels: Sequence[Kernel]) -> list[Key]:
+        """Start to compile those that are not there, and return at once what they are known by."""
+        keys = [(kernel.bindings, kernel.code.replace("enable subgroups;", "")) for kernel in kernels]
+        with self._guard:
+            for key, kernel in zip(keys, kernels, strict=True):
+                if key not in self._made:
+                    layout = self._layout(kernel.bindings)[1]
+                    self._made[key] = self._threads.submit(self._compile, layout, key[1], kernel.name)
+        return keys
 
     def compile(self, kernels: Sequence[Kernel]) -> list[Any]:
         """One pipeline for each kernel.
 
         errors   FormatError with the kernel's name and the compiler's words
         """
-        texts = [(kernel.bindings, kernel.code.replace("enable subgroups;", "")) for kernel in kernels]
-        todo = {key: kernel for key, kernel in zip(texts, kernels, strict=True) if key not in self._ready}
-        for bindings, _ in todo:
-            self._layout(bindings)
-        if len(todo) > 1:
-            with ThreadPoolExecutor(min(COMPILERS, len(todo), os.cpu_count() or 1)) as threads:
-                made = list(threads.map(self._compile, todo.items()))
-        else:
-            made = [self._compile(item) for item in todo.items()]
-        fresh = dict(zip(todo, made, strict=True))
-        found = [fresh[key] if key in fresh else self._ready[key] for key in texts]
-        self._remember(fresh)
-        return found
+        keys = self.begin(kernels)
+        with self._guard:
+            pending = [self._made[key] for key in keys]
+        try:
+            return [future.result() for future in pending]
+        finally:
+            with self._guard:
+                self._forget(dict(zip(keys, pending, strict=True)))
 
-    def _remember(self, fresh: dict[tuple[int, str], Any]) -> None:
-        self._ready.update(fresh)
-        while len(self._ready) > REMEMBERED:
-            del self._ready[next(iter(self._ready))]
+    def close(self) -> None:
+        """Start nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self, recent: dict[Key, "Future[Any]"]) -> None:
+        """Drop what was refused, which is asked again, and the oldest if there are too many."""
+        for key, future in recent.items():
+            if future.done() and future.exception() is not None:
+                self._made.pop(key, None)
+        while len(self._made) > REMEMBERED:
+            del self._made[next(iter(self._made))]
 
     def _layout(self, bindings: int) -> tuple[Any, Any]:
         known = self._layouts.get(bindings)
@@ -62,15 +79,13 @@ class Pipelines:
             self._layouts[bindings] = known
         return known
 
-    def _compile(self, item: tuple[tuple[int, str], Kernel]) -> Any:
-        (bindings, text), kernel = item
+    def _compile(self, layout: Any, text: str, name: str) -> Any:
         try:
             module = self._gpu.create_shader_module(code=text)
-            stage = {"module": module, "entry_point": "main"}
-            return self._gpu.create_compute_pipeline(layout=self._layouts[bindings][1], compute=stage)
+            return self._gpu.create_compute_pipeline(layout=layout, compute={"module": module, "entry_point": "main"})
         except self._errors as error:
             if "lost" in str(error):
                 raise  # the device's fault, which the device reports
             said = " ".join(str(error).split())[:400]
-            who = f"program: kernel {kernel.name!r}"
+            who = f"program: kernel {name!r}"
             raise FormatError(f"{who}: its WGSL is refused: {said}. Export it again.") from None

@@ -28,7 +28,7 @@ class WgpuSession(NativeSession):
         self.device: WgpuDevice = device
         self.program = program
         self._calls = calls(program)
-        self._pipelines = device.pipelines.compile(program.kernels)
+        device.pipelines.begin(program.kernels)
         self._sizes = weight_sizes(program)
         self._weights: dict[str, Memory] = {}
         self._stale = program.prepares
@@ -37,6 +37,7 @@ class WgpuSession(NativeSession):
         self._groups: OrderedDict[tuple[tuple[int, int, int], ...], Any] = OrderedDict()
         self._tapes: OrderedDict[tuple[str, tuple[int, ...]], Tape] = OrderedDict()
         self._place()
+        self._pipelines = device.pipelines.compile(program.kernels)
 
     def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
         device = self.device

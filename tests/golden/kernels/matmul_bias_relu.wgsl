@@ -87,261 +87,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     b_1 = b1[v16];
     b_2 = b1[v17];
     b_3 = b1[v18];
-    {
-      let p0 = shared_a[y + 0];
-      let q0 = shared_b[x + 0];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 9];
-      let q0 = shared_b[x + 8];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 18];
-      let q0 = shared_b[x + 16];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 27];
-      let q0 = shared_b[x + 24];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 36];
-      let q0 = shared_b[x + 32];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 45];
-      let q0 = shared_b[x + 40];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 54];
-      let q0 = shared_b[x + 48];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 63];
-      let q0 = shared_b[x + 56];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 72];
-      let q0 = shared_b[x + 64];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 81];
-      let q0 = shared_b[x + 72];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 90];
-      let q0 = shared_b[x + 80];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 99];
-      let q0 = shared_b[x + 88];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 108];
-      let q0 = shared_b[x + 96];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 117];
-      let q0 = shared_b[x + 104];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 126];
-      let q0 = shared_b[x + 112];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 135];
-      let q0 = shared_b[x + 120];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 144];
-      let q0 = shared_b[x + 128];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 153];
-      let q0 = shared_b[x + 136];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 162];
-      let q0 = shared_b[x + 144];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 171];
-      let q0 = shared_b[x + 152];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 180];
-      let q0 = shared_b[x + 160];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 189];
-      let q0 = shared_b[x + 168];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 198];
-      let q0 = shared_b[x + 176];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 207];
-      let q0 = shared_b[x + 184];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 216];
-      let q0 = shared_b[x + 192];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 225];
-      let q0 = shared_b[x + 200];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 234];
-      let q0 = shared_b[x + 208];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 243];
-      let q0 = shared_b[x + 216];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 252];
-      let q0 = shared_b[x + 224];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 261];
-      let q0 = shared_b[x + 232];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 270];
-      let q0 = shared_b[x + 240];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
-    }
-    {
-      let p0 = shared_a[y + 279];
-      let q0 = shared_b[x + 248];
-      t0_0 = fma(vec4(p0.x), q0, t0_0);
-      t1_0 = fma(vec4(p0.y), q0, t1_0);
-      t2_0 = fma(vec4(p0.z), q0, t2_0);
-      t3_0 = fma(vec4(p0.w), q0, t3_0);
+    for (var s = 0; s < 32; s += 4) {
+      let near = y + s * 9; let far = x + s * 8;
+      {
+        let p0 = shared_a[near + 0];
+        let q0 = shared_b[far + 0];
+        t0_0 = fma(vec4(p0.x), q0, t0_0);
+        t1_0 = fma(vec4(p0.y), q0, t1_0);
+        t2_0 = fma(vec4(p0.z), q0, t2_0);
+        t3_0 = fma(vec4(p0.w), q0, t3_0);
+      }
+      {
+        let p0 = shared_a[near + 9];
+        let q0 = shared_b[far + 8];
+        t0_0 = fma(vec4(p0.x), q0, t0_0);
+        t1_0 = fma(vec4(p0.y), q0, t1_0);
+        t2_0 = fma(vec4(p0.z), q0, t2_0);
+        t3_0 = fma(vec4(p0.w), q0, t3_0);
+      }
+      {
+        let p0 = shared_a[near + 18];
+        let q0 = shared_b[far + 16];
+        t0_0 = fma(vec4(p0.x), q0, t0_0);
+        t1_0 = fma(vec4(p0.y), q0, t1_0);
+        t2_0 = fma(vec4(p0.z), q0, t2_0);
+        t3_0 = fma(vec4(p0.w), q0, t3_0);
+      }
+      {
+        let p0 = shared_a[near + 27];
+        let q0 = shared_b[far + 24];
+        t0_0 = fma(vec4(p0.x), q0, t0_0);
+        t1_0 = fma(vec4(p0.y), q0, t1_0);
+        t2_0 = fma(vec4(p0.z), q0, t2_0);
+        t3_0 = fma(vec4(p0.w), q0, t3_0);
+      }
     }
   }
   finish(batch, row + (y + 0) * 4 + 0, quad + x + 0, t0_0);
