@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING
 
 from .. import scalar as k
 from ..scalar import K, walk
+from .kernel import vary
 from .wasm import VALUE, spell, spell_lanes
 from .wasm_bytes import OP, get, i32, put
 from .wasm_masks import inside, interior, masks_of
 from .wasm_schedule import FOLD, extent, weigh
-from .wasm_values import REVERSED
+from .wasm_values import BOUND, REVERSED
 
 if TYPE_CHECKING:
     from .wasm_loops import Loops
 
 __all__ = ["Fold", "Member"]
+
+LONG = 512  # elements of rows that no prefetcher has loaded when they begin: it stops at the end of a page
 
 SWAPPED = OP["i8x16.shuffle"] + bytes([8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7])
 Member = tuple[K, dict[K, int]]  # a reduction and the shifts of one of its copies
@@ -31,6 +34,7 @@ class Fold:
         self.lanes = even and loops.lane is None
         self.vector = loops.lane is not None or self.lanes
         self.kept = loops.plan.kept if self._keeps() else None
+        self.next: list[K] = []  # loads of the next row that bring it near, while there is work enough to wait with
         copies = min(self._copies(), extent(self.inner) // 4) if self.lanes else 1
         self.chains = [[self._accumulator(n, self.vector) for _ in range(copies)] for n, _ in members]
         self.bodies: dict[K, K] = {}
@@ -55,7 +59,12 @@ class Fold:
         """The loops, and after them the results."""
         loops = self.loops
         home = len(loops.chain) - 1
+        row = loops.chain[-1].var
+        if self.kept is not None and self.lanes and row is not None and extent(self.inner) >= LONG:
+            self._look_ahead(row)
         self._around([v for v in self.variables if v is not self.inner])
+        if self.next:
+            loops.emit(bytes(loops.leave().code))
         for n, (node, shift) in enumerate(self.members):
             loops.shift = shift
             result = self.chains[n][0]
@@ -66,6 +75,17 @@ class Fold:
                 if self.tails:
                     self._join(node, result, get(self.tails[n]), False)
             loops.set(node, home, get(result))
+
+    def _look_ahead(self, row: K) -> None:
+        """A scope with a variable that is 1, or 0 in the last row: what is loaded in this row, and in the next one."""
+        loops = self.loops
+        loads = [n for n in walk([n.args[0] for n, _ in self.members]) if n.op == "load" and len(n.args) == 1]
+        steps = {n: vary(n.args[0], row) for n in loads if vary(n.args[0], self.inner) == 1}
+        last = i32(extent(row) - 1)
+        ahead = k.var("ahead", 2)
+        self.next = [k.load(n.value, n.args[0] + ahead * step, n.type) for n, step in steps.items() if step]
+        if self.next:
+            loops.enter(ahead, loops.counter(get(loops.chain[-1].local) + last + OP["i32.lt_s"]))
 
     def _around(self, outer: Sequence[K]) -> None:
         if not outer:
@@ -129,6 +149,8 @@ class Fold:
                     self._add(node, chains[n][c % len(chains[n])])
                 if self.kept is not None:
                     loops.store(self.kept.argument, self.kept.index, loops.value(self.kept.value))
+                for load in self.next if width > 1 else ():
+                    loops.touch(load)
 
         loops.loop(self.inner, local, step, start + (times - 1) * step + 1, body)
         return local
@@ -154,6 +176,9 @@ class Fold:
         args = [get(accumulator), value]
         op, f = FOLD[node.value[0]], self.loops.f
         kind = "int32" if node.type == "index" else node.type
+        if vector and node in self.loops.plan.blind:
+            self.loops.emit(b"".join(args) + BOUND[op] + put(accumulator))  # which keeps the accumulator at NaN
+            return
         code = spell_lanes(f, op, [kind, kind], kind, args) if vector else spell(f, op, kind, args)
         self.loops.emit(code + put(accumulator))
 

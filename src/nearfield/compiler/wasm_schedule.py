@@ -10,6 +10,7 @@ from ..index import linear
 from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
 from .wasm_rounding import last_byte, round_by_addition
+from .wasm_rows import blind_maxima, lifted_quotients
 
 __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified", "weigh"]
 
@@ -42,6 +43,7 @@ class Schedule:
     padded  the last group may reach beyond the end: all that is touched there is room that buffers keep for it
     expanded  small sums have been written out
     inner   for each reduction's variables: the innermost loop, and whether its elements may be lanes
+    blind   maxima that need not see NaN
     kept    what a reduction's loop stores on its way, in the place of the row's results, which are made of it
     """
 
@@ -55,6 +57,7 @@ class Schedule:
     padded: bool = False
     expanded: bool = False
     inner: dict[tuple[K, ...], tuple[K, bool]] = field(default_factory=dict)
+    blind: frozenset[K] = frozenset()
     kept: Store | None = None
 
     def count(self, axis: K) -> int:
@@ -288,7 +291,7 @@ def weigh(roots: Iterable[K], variable: K) -> int:
 def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
     axes, stores = simplified(kernel)
-    values = round_by_addition([_stored(s, kernel) for s in _together(stores)])
+    values = round_by_addition(lifted_quotients([_stored(s, kernel) for s in _together(stores)]))
     plan = Schedule(axes, tuple(Store(s.argument, s.index, v) for s, v in zip(stores, values, strict=True)))
     expanded(plan)
     stores = plan.stores
@@ -304,6 +307,7 @@ def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     if plan.lane is not None and kernel.arguments[stores[0].argument].name == "float32":
         _choose_kept(plan, reduces)
     if simd:
+        plan.blind = blind_maxima(values)
         _choose_tiles(plan, reduces, relaxed)
     plan.padded = plan.lane is not None and len(axes) == 1 and not reduces and _is_padded(plan.lane, nodes, stores)
     _choose_blocks(plan, reduces)
@@ -358,6 +362,9 @@ def _choose_tiles(plan: Schedule, reduces: list[K], relaxed: bool) -> None:
         _choose_rows(plan)
         return
     mine = [n for n in reduces if (lane or plan.axes[-1]) in n.free]
+    if lane is not None and not mine:
+        plan.tiles[lane] = _side_by_side(plan, loads_of(s.value for s in plan.stores))
+        return
     room = ACCUMULATORS[relaxed] // max(1, len(mine))
     if not mine or (lane is None and not all(plan.inner[n.value[1]][1] for n in mine)):
         return

@@ -19,7 +19,7 @@ from .wasm_schedule import extent
 from .wasm_scope import Key, Scope, Scopes
 from .wasm_storage import BYTES, load_lanes, load_scalar, pick_lanes, store_bytes, store_lanes, store_scalar
 
-__all__ = ["REVERSED", "Values"]
+__all__ = ["BOUND", "REVERSED", "Values"]
 
 REVERSED = OP["i8x16.shuffle"] + bytes([12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3])
 # the lower and the upper halves of two vectors: lane by lane in turn, and as they are
@@ -129,6 +129,11 @@ class Values(Scopes):
             at = get(places) + OP["i32x4.extract_lane"] + bytes([n]) + i32(dtype.itemsize) + OP["i32.mul"]
             one = get(held) + OP[take] + bytes([n]) + (i32(1) + OP["i32.and"] if dtype.kind == "b" else b"")
             self.emit(store_scalar(self.f, dtype.name, get(argument) + at + OP["i32.add"], 0, one))
+
+    def touch(self, load: K) -> None:
+        """Load an element, so that it is near when it is needed."""
+        address, offset = self.address(load.value, load.args[0])
+        self.emit(address + OP["i32.load8_u"] + memarg(offset, 0) + OP["drop"])
 
     def set(self, node: K, scope: int, code: bytes) -> None:
         """From now on `code` pushes the value of an expression (a reduction, kept in a local of an outer scope)."""

@@ -18,10 +18,11 @@ from ..scalar import K
 
 __all__ = [
     "ERF_LARGE", "ERF_OVER", "ERF_SMALL", "ERF_UNDER", "EXP", "LN2", "PI", "asin_parts", "atan_ratio", "circle",
-    "clamp", "exp_below", "exp_of", "exp_parts", "log1p_of", "log_edges", "log_rest", "never_positive", "number",
+    "clamp", "exp_below", "exp_lifted", "exp_of", "exp_parts", "log1p_of", "log_edges", "log_rest", "never_positive", "number",
     "or_tiny", "pick", "poly", "power_of", "quarter_expm1", "scale", "sign_bit", "signed", "split", "top", "with_sign",
 ]  # fmt: skip
 
+LIFT = (25.0, 65.0)  # odd, as the bias is: see wasm_rounding.py
 LN2 = (0.693359375, -2.1219444e-4), (0.6931471803691238, 1.9082149292705877e-10)
 PI = (3.1415927, -8.742278e-8), (3.141592653589793, 1.2246467991473532e-16)
 HALF_PI = (
@@ -185,9 +186,13 @@ def exp_of(x: K) -> K:
 
 def exp_below(x: K) -> K:
     """e^x for x that is not above 0: only the last product can round to a subnormal number."""
+    return exp_lifted(x) * 2.0 ** -pick(x, LIFT)
+
+
+def exp_lifted(x: K) -> K:
+    """e^x times 2^LIFT, for x that is not above 0: never 0, and never subnormal."""
     n, r = exp_rest(k.maximum(x, pick(x, (-104.0, -746.0))))
-    up = pick(x, (25.0, 65.0))  # odd, as the bias is: see wasm_rounding.py
-    return exp_near(r) * k.power2(n + up) * 2.0**-up
+    return exp_near(r) * k.power2(n + pick(x, LIFT))
 
 
 def quarter_expm1(x: K) -> K:
