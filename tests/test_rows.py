@@ -13,6 +13,7 @@ from nearfield.compiler.kernel import Kernel
 from nearfield.compiler.lower import lower
 from nearfield.compiler.wasm_schedule import Schedule, reduces_of, schedule
 from nearfield.trace import trace
+from wasm_machine import executed
 
 Array = np.ndarray[Any, Any]
 SHAPES = [(1, 1), (3, 2), (4, 5), (2, 7), (5, 64), (3, 130), (40, 17), (2, 1025)]
@@ -60,14 +61,62 @@ def test_softmax_of_special_values(special: float) -> None:
         assert np.isnan(y[1]).all()
 
 
-def plan_of(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Schedule:
-    """How the one kernel of a function of stored arrays runs."""
+@pytest.mark.parametrize("n", [5, 64, 70, 1030])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_of_nan_anywhere(n: int, axis: int) -> None:
+    """Of whatever bits and in whatever place, NaN is in the whole row, and so it is in a row of nothing but -∞."""
+    need("wasm")
+    places = [0, 3, n // 2, n - 1]
+    x = values(len(places) + 3, n)
+    for row, place in enumerate(places):
+        x[row, place] = np.array([0x7F800001 + row * 0x1FFFFF], "uint32").view("float32")[0]
+    x[len(places)] = -np.inf
+    x[len(places) + 1, ::2] = -np.inf
+    with nf.use("wasm"):
+        y = nn.softmax(nf.asarray(x if axis else np.ascontiguousarray(x.T)), axis=axis).numpy()
+    y = y if axis else y.T
+    assert np.isnan(y[: len(places) + 1]).all()
+    assert (y[len(places) + 1, ::2] == 0).all()
+    np.testing.assert_allclose(y[len(places) + 1 :].sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("relaxed", [True, False])
+def test_softmax_is_accurate(relaxed: bool) -> None:
+    """To 3e-7 down to 1e-12, to 6e-7 in all numbers that are not subnormal, and subnormal ones are there."""
+    x = np.zeros((800, 8), "float32")
+    x[:, 1:] = np.linspace(-103, -4, 5600).reshape(800, 7)
+    exact = np.exp(x.astype("float64"))
+    exact /= exact.sum(1, keepdims=True)
+    (y,) = executed(kernel_of(nn.softmax, x.shape), [x], np.zeros_like(x), relaxed=relaxed)
+    error = np.abs(y - exact)
+    assert (error / exact)[exact > 1e-12].max() < 3e-7
+    assert (error / exact)[exact > 2.0**-126].max() < 6e-7
+    assert (error - 6e-7 * exact).max() <= 2.0**-149
+    assert (y > 0).all()
+
+
+def test_maxima_that_leave_nan_to_the_sum() -> None:
+    """That of softmax does; one that is a result does not, nor one whose sum is not in every result."""
+    assert len(plan_of(nn.softmax, (64, 256)).blind) == 1
+    assert not plan_of(lambda x: nf.max(x, axis=1), (64, 256)).blind
+    assert not plan_of(lambda x: nf.where(x > 0, nn.softmax(x), 0.0), (64, 256)).blind
+    assert not plan_of(
+        lambda x: nf.max(x, axis=1, keepdims=True) + nf.sum(nf.sign(x), axis=1, keepdims=True), (64, 256)
+    ).blind
+
+
+def kernel_of(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Kernel:
+    """The one kernel of a function of stored arrays."""
     with nf.use("reference"):
         inputs = [nf.zeros(shape) for shape in shapes]
         graph, _ = trace([function(*inputs).node], [x.node for x in inputs])
     stored = {i for i, line in enumerate(graph.lines) if line.op == "input"} | set(graph.outputs)
-    kernel: Kernel = lower(graph, [graph.outputs[0]], stored.__contains__, []).kernel
-    return schedule(kernel, True)
+    return lower(graph, [graph.outputs[0]], stored.__contains__, []).kernel
+
+
+def plan_of(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Schedule:
+    """How that kernel runs."""
+    return schedule(kernel_of(function, *shapes), True)
 
 
 def test_exponentials_are_computed_once() -> None:

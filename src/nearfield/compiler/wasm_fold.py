@@ -149,7 +149,9 @@ class Fold:
                     self._add(node, chains[n][c % len(chains[n])])
                 if self.kept is not None:
                     loops.store(self.kept.argument, self.kept.index, loops.value(self.kept.value))
-                for load in self.next if width > 1 else ():
+            if width > 1:
+                loops.shift = {}
+                for load in self.next:
                     loops.touch(load)
 
         loops.loop(self.inner, local, step, start + (times - 1) * step + 1, body)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import inf, isnan, nan
 
 from .. import scalar as k
-from ..ops.approximation import exp_below, exp_lifted, never_positive
+from ..ops.approximation import exp_below, exp_lifted, exp_rest, exp_rest_of_difference, never_positive
 from ..scalar import K, const_value, walk
 
 __all__ = ["blind_maxima", "lifted_quotients"]
@@ -12,13 +12,16 @@ __all__ = ["blind_maxima", "lifted_quotients"]
 STRICT = {"add", "sub", "mul", "div", "min", "max", "neg", "abs", "sqrt", "floor", "ceil", "trunc", "nearest"}
 
 
-def lifted_quotients(values: Sequence[K]) -> list[K]:
+def lifted_quotients(values: Sequence[K], relaxed: bool) -> list[K]:
     """The expressions, with e^(x - m) / Σ e^(x - m) as the quotient of both without their last factor, a power of two.
 
     That factor is there so that powers of e below 2^-126 are rounded but once; in the quotient it cancels out. What
     was 0 no longer is: a row of nothing but -∞, whose quotients are 0/0, is found by its maximum m. In other rows the
     sum is at least 1 (for the maximum itself), and the quotient of what was 0 still rounds to 0.
+
+    relaxed  multiplications and additions are fused
     """
+    rest = exp_rest_of_difference if relaxed else exp_rest
     table: dict[K, K] = {}
     nodes = walk(list(values))
     powers = {exp_below(n): n for n in nodes if n.type == "float32" and never_positive(n)}
@@ -28,9 +31,9 @@ def lifted_quotients(values: Sequence[K]) -> list[K]:
         for power, inverse in (node.args, node.args[::-1]):
             total = inverse.args[1] if inverse.op == "div" and inverse.args[0] is k.const(1.0, "float32") else node
             if power in powers and _sums(total, power) and total.args[0] in powers:
-                below = k.reduce("sum", total.value[1], exp_lifted(powers[total.args[0]]))
+                below = k.reduce("sum", total.value[1], exp_lifted(powers[total.args[0]], rest))
                 share = k.select(k.equal(_largest(powers[power]), -inf), nan, 1.0 / below)
-                table[node] = exp_lifted(powers[power]) * share
+                table[node] = exp_lifted(powers[power], rest) * share
     changed = [k.substitute(v, table) for v in values]
     return changed if _reductions(changed) <= _reductions(values) else list(values)
 
@@ -56,9 +59,9 @@ def _reductions(values: Iterable[K]) -> int:
 def blind_maxima(values: Sequence[K]) -> frozenset[K]:
     """Maxima over rows that may as well leave out NaN, whose elements are then in no result.
 
-    If an element x of the row is NaN, and a term of a sum over the row is NaN wherever x is, so is the sum, whatever the
-    maximum; and if each value stored is NaN wherever such a sum is, the maximum is in none that is a number. If no
-    element is NaN, leaving out NaN changes nothing. So softmax: its terms are e^(x - m), its values quotients by the sum.
+    If an element x of the row is NaN, and a term of a sum over the row is NaN wherever x is, so is the sum, whatever
+    the maximum; and if each value stored is NaN wherever such a sum is, the maximum is in none that is a number. If no
+    element is NaN, leaving out NaN changes nothing. So softmax: its terms are e^(x - m), its values shares of the sum.
     """
     nodes = walk(list(values))
     sums = [n for n in nodes if n.op == "reduce" and n.value[0] == "sum" and len(n.value[1]) == 1]

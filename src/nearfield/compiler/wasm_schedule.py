@@ -291,7 +291,7 @@ def weigh(roots: Iterable[K], variable: K) -> int:
 def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
     axes, stores = simplified(kernel)
-    values = round_by_addition(lifted_quotients([_stored(s, kernel) for s in _together(stores)]))
+    values = round_by_addition(lifted_quotients([_stored(s, kernel) for s in _together(stores)], relaxed))
     plan = Schedule(axes, tuple(Store(s.argument, s.index, v) for s, v in zip(stores, values, strict=True)))
     expanded(plan)
     stores = plan.stores
