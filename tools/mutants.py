@@ -88,7 +88,7 @@ MUTANTS = [
     Mutant("order of groups", "compiler/fuse.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", KERNELS + "waits"),
     Mutant("lifetimes", "compiler/plan.py", "last[root] = at", "last.setdefault(root, at)", COMPILER),
     Mutant("offsets in the arena", "compiler/plan.py", "if last[other] < start or", "if last[other] <= start or", COMPILER),
-    Mutant("updates in place", "compiler/plan.py", "return bool(loads) and all(n.args == (store.index,) for n in loads)", "return bool(loads)",
+    Mutant("updates in place", "compiler/plan.py", "return _loaded(kernel).get(old) == {(store.index,)}", "return bool(_loaded(kernel).get(old))",
            "tests/test_compiler.py tests/test_jit.py"),
     Mutant("inputs given away", "compiler/plan.py", "or (from_input and candidate not in self.givable)", "", "tests/test_compiler.py tests/test_jit.py"),
     Mutant("nearest in WGSL", "compiler/wgsl.py", '"nearest": "round({0})"', '"nearest": "trunc({0})"', "tests/test_k.py"),

@@ -34,10 +34,12 @@ def from_linear(constant: int, terms: dict[K, int]) -> K:
     items = sorted(terms.items(), key=_rank) if len(terms) > 1 else list(terms.items())
     if constant == 0 and len(items) == 1 and items[0][1] == 1:
         return items[0][0]
-    low = constant + sum(c * (t.low if c > 0 else t.high) for t, c in items)
-    high = constant + sum(c * (t.high if c > 0 else t.low) for t, c in items)
-    value = (constant, *(c for _, c in items))
-    return k.make("linear", "index", tuple(t for t, _ in items), value, low, high)
+    low = high = constant
+    for t, c in items:  # the compiler's innermost loop: plain ones are twice as quick as sums of generators
+        low += c * (t.low if c > 0 else t.high)
+        high += c * (t.high if c > 0 else t.low)
+    value = (constant, *[c for _, c in items])
+    return k.make("linear", "index", tuple([t for t, _ in items]), value, low, high)
 
 
 def _rank(item: tuple[K, int]) -> tuple[int, str]:

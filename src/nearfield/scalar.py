@@ -9,6 +9,7 @@ range is known and whose sums, quotients and remainders are simplified when they
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from math import copysign, inf, nan
 from typing import Any
 from weakref import ref
@@ -180,7 +181,7 @@ def const(value: float | bool, type: str) -> K:
     if type == "bool":
         return make("const", type, value=bool(value))
     if type == "index":
-        return make("const", type, value=int(value), low=int(value), high=int(value))
+        return _whole(int(value))
     if type == "uint32":
         value = int(value) & 0xFFFFFFFF
     elif type == "int32":
@@ -190,6 +191,12 @@ def const(value: float | bool, type: str) -> K:
     elif type == "float32" and abs(value) > 3.4028235677973366e38:
         value = inf if value > 0 else -inf
     return make("const", type, value=struct.pack(_PACK[type], value))
+
+
+@lru_cache(maxsize=4096)
+def _whole(value: int) -> K:
+    """A constant of type `index`; most are small and asked for again."""
+    return make("const", "index", value=value, low=value, high=value)
 
 
 def const_value(node: K) -> float | bool | int:
@@ -467,13 +474,18 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
 
 def substitute(root: K, table: dict[K, K]) -> K:
     """The expression with some nodes replaced, simplified again on the way."""
-    if all(node.op == "var" for node in table) and root.free.isdisjoint(table):
+    if root.free.isdisjoint(table) and all(node.op == "var" for node in table):
         return root
+    return substitute_all([root], table)[0]
+
+
+def substitute_all(roots: list[K], table: dict[K, K]) -> list[K]:
+    """As `substitute`, of several expressions; what they have in common is gone through once."""
     done = dict(table)
-    for node in walk([root]):
+    for node in walk(roots):
         if node not in done:
             done[node] = rebuild(node, tuple([done[a] for a in node.args]))
-    return done[root]
+    return [done[root] for root in roots]
 
 
 def text(node: K) -> str:

@@ -7,7 +7,7 @@ from math import prod
 
 from ..dtype import DType
 from ..graph.graph import Graph
-from ..scalar import K, load, substitute, walk
+from ..scalar import K, make, walk
 from .kernel import Kernel, Store
 from .lower import Lowered
 
@@ -63,26 +63,28 @@ class _Planner:
 
     def run(self) -> Plan:
         for at in range(len(self.plan.steps)):
-            step = self.plan.steps[at]
-            for line in [
-                step.lines[store.argument] for store in step.kernel.stores
-            ]:  # taking over numbers the arguments anew
-                self.take_over(at, line)
+            self.take_over(at)
         self.place()
         return self.plan
 
-    def take_over(self, at: int, line: int) -> None:
-        """Give the line the memory of one that this step is the last to read, if it reads just where it writes."""
+    def take_over(self, at: int) -> None:
+        """Give each line that this step makes the memory of one that it is the last to read, if it reads just there."""
         step = self.plan.steps[at]
-        for candidate in step.lines:
-            if self.last[candidate] != at or not self.fits(step, line, candidate):
-                continue
-            old, new = step.lines.index(candidate), step.lines.index(line)
-            if candidate in self.inputs:
-                self.givable.discard(candidate)
-            self.plan.steps[at] = _merge(step, old, new)
-            self.plan.owner[line] = candidate
-            return
+        merged: dict[int, int] = {}  # new argument -> old one
+        for store in step.kernel.stores:
+            new = store.argument
+            for old, candidate in enumerate(step.lines):
+                if (
+                    old not in merged.values()
+                    and self.last[candidate] == at
+                    and self.fits(step, step.lines[new], candidate)
+                ):
+                    self.givable.discard(candidate)
+                    self.plan.owner[step.lines[new]] = candidate
+                    merged[new] = old
+                    break
+        if merged:
+            self.plan.steps[at] = _merge(step, merged)
 
     def fits(self, step: Lowered, line: int, candidate: int) -> bool:
         made = {step.lines[s.argument] for s in step.kernel.stores}
@@ -127,40 +129,49 @@ def _made(steps: list[Lowered]) -> set[int]:
     return {step.lines[store.argument] for step in steps for store in step.kernel.stores}
 
 
-@lru_cache(maxsize=4096)
 def _pointwise(kernel: Kernel, old: int, new: int) -> bool:
     """Whether every load of `old` is of the very element that `new` gets at that point, and nothing else is."""
     store = next(s for s in kernel.stores if s.argument == new)
     if kernel.arguments[old] is not kernel.arguments[new] or store.index.free != frozenset(kernel.axes):
         return False
-    loads = [n for s in kernel.stores for n in walk([s.value]) if n.op == "load" and n.value == old]
-    return bool(loads) and all(n.args == (store.index,) for n in loads)
-
-
-def _merge(lowered: Lowered, old: int, new: int) -> Lowered:
-    """The kernel with argument `new` replaced by argument `old`; the step then names the new line there."""
-    lines = [x for n, x in enumerate(lowered.lines) if n != new]
-    lines[old - (old > new)] = lowered.lines[new]
-    return Lowered(_in_place(lowered.kernel, old, new), tuple(lines))
+    return _loaded(kernel).get(old) == {(store.index,)}
 
 
 @lru_cache(maxsize=1024)
-def _in_place(kernel: Kernel, old: int, new: int) -> Kernel:
-    number = {n: n - (n > new) for n in range(len(kernel.arguments))}
-    number[new] = number[old]
-    stores = tuple(
-        Store(number[s.argument], _renumber(s.index, number), _renumber(s.value, number)) for s in kernel.stores
-    )
-    return Kernel(kernel.name, kernel.axes, stores, tuple(t for n, t in enumerate(kernel.arguments) if n != new))
-
-
-def _renumber(value: K, number: dict[int, int]) -> K:
-    table: dict[K, K] = {}
-    for node in walk([value]):
+def _loaded(kernel: Kernel) -> dict[int, set[tuple[K, ...]]]:
+    """From where in each argument the kernel loads: the index, and the mask if there is one."""
+    found: dict[int, set[tuple[K, ...]]] = {}
+    for node in walk([s.value for s in kernel.stores]):
         if node.op == "load":
-            args = tuple(substitute(a, table) for a in node.args)
-            table[node] = load(number[node.value], args[0], node.type, *args[1:])
-    return substitute(value, table)
+            found.setdefault(node.value, set()).add(node.args)
+    return found
+
+
+def _merge(lowered: Lowered, merged: dict[int, int]) -> Lowered:
+    """The kernel with arguments replaced by others, new ones by old ones; the step names the new lines there."""
+    made = {old: lowered.lines[new] for new, old in merged.items()}
+    lines = tuple([made.get(n, line) for n, line in enumerate(lowered.lines) if n not in merged])
+    return Lowered(_in_place(lowered.kernel, tuple(merged.items())), lines)
+
+
+@lru_cache(maxsize=1024)
+def _in_place(kernel: Kernel, merged: tuple[tuple[int, int], ...]) -> Kernel:
+    left = [n for n in range(len(kernel.arguments)) if n not in dict(merged)]
+    number = {n: at for at, n in enumerate(left)}
+    number |= {new: number[old] for new, old in merged}
+    renamed = iter(_renumbered([x for s in kernel.stores for x in (s.index, s.value)], number))
+    stores = tuple([Store(number[s.argument], next(renamed), next(renamed)) for s in kernel.stores])
+    return Kernel(kernel.name, kernel.axes, stores, tuple([kernel.arguments[n] for n in left]))
+
+
+def _renumbered(roots: list[K], number: dict[int, int]) -> list[K]:
+    """The expressions, loading from arguments of other numbers."""
+    same: dict[K, K] = {}
+    for node in walk(roots):
+        args = tuple([same[a] for a in node.args])
+        value = number[node.value] if node.op == "load" else node.value
+        same[node] = make(node.op, node.type, args, value, node.low, node.high) if args else node
+    return [same[root] for root in roots]
 
 
 def _delayed(steps: list[Lowered], passing: set[int]) -> list[Lowered]:

@@ -5,10 +5,10 @@ from functools import reduce
 from math import prod
 
 from .. import scalar as k
-from ..scalar import K, substitute, walk
+from ..scalar import K, substitute, substitute_all, walk
 from .kernel import Kernel, Store
 
-__all__ = ["bound", "collapsed", "fold", "lanes", "replaced", "unrolled"]
+__all__ = ["all_replaced", "bound", "collapsed", "fold", "lanes", "replaced", "unrolled"]
 
 WRITTEN_OUT = 25  # steps of a short loop that are written one after the other
 EACH = 4  # steps of a long loop that are written one after the other
@@ -35,15 +35,20 @@ def _merged(stores: tuple[Store, ...], outer: K, inner: K) -> tuple[K, tuple[Sto
     size = inner.value[1]
     both = k.var(f"{outer.value[0]}{inner.value[0]}", outer.value[1] * size)
     table = {outer: both // k.const(size, "index"), inner: both % k.const(size, "index")}
-    for s in stores:  # most fail at once
-        if _splits(substitute(s.index, table), both):
-            return None
-    changed = tuple(replaced(s, table) for s in stores)
-    return None if any(_splits(s.value, both) for s in changed) else (both, changed)
+    if _splits(substitute_all([s.index for s in stores], table), both):  # most fail at once
+        return None
+    changed = all_replaced(stores, table)
+    return None if _splits([s.value for s in changed], both) else (both, changed)
 
 
-def _splits(x: K, variable: K) -> bool:
-    return any(n.op in ("div", "rem") and n.type == "index" and variable in n.free for n in walk([x]))
+def _splits(roots: list[K], variable: K) -> bool:
+    return any(n.op in ("div", "rem") and n.type == "index" and variable in n.free for n in walk(roots))
+
+
+def all_replaced(stores: tuple[Store, ...], table: dict[K, K]) -> tuple[Store, ...]:
+    """The stores with parts of their expressions replaced."""
+    changed = iter(substitute_all([x for s in stores for x in (s.index, s.value)], table))
+    return tuple([Store(s.argument, next(changed), next(changed)) for s in stores])
 
 
 def replaced(store: Store, table: dict[K, K]) -> Store:
@@ -60,7 +65,7 @@ def bound(body: K, table: dict[K, K]) -> K:
 def lanes(stores: tuple[Store, ...], axis: K, count: int) -> tuple[K, list[tuple[Store, ...]]]:
     """An axis for every `count` neighbours of one (whose extent is a multiple), and the stores of each neighbour."""
     coarse = k.var(f"{axis.value[0]}q", axis.value[1] // count)
-    return coarse, [tuple(replaced(s, {axis: coarse * count + lane}) for s in stores) for lane in range(count)]
+    return coarse, [all_replaced(stores, {axis: coarse * count + lane}) for lane in range(count)]
 
 
 def unrolled(store: Store) -> Store:

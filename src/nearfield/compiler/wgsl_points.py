@@ -10,7 +10,7 @@ from ..index import unflatten
 from ..scalar import K
 from .kernel import Kernel, Store
 from .wgsl import Scope, Writer
-from .wgsl_axes import collapsed, lanes, replaced, unrolled
+from .wgsl_axes import all_replaced, collapsed, lanes, unrolled
 from .wgsl_stores import stores, whole
 from .wgsl_wide import VECTOR, most_lanes, widths
 
@@ -58,7 +58,7 @@ def _points(kernel: Kernel) -> tuple[tuple[K, ...], list[tuple[Store, ...]], boo
     word = k.var("word", -(-total // VECTOR))
     places = [k.minimum(word * VECTOR + lane, k.const(total - 1, "index")) for lane in range(VECTOR)]
     tables = [dict(zip(kernel.axes, unflatten(place, kernel.extents), strict=True)) for place in places]
-    return (word,), [tuple(replaced(s, table) for s in kernel.stores) for table in tables], True
+    return (word,), [all_replaced(kernel.stores, table) for table in tables], True
 
 
 def spell_points(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:

@@ -6,11 +6,11 @@ be proved of a buffer, it is declared as an array of vectors, and one access bri
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd
 
-from .. import scalar as k
 from ..dtype import DType
-from ..index import from_linear, linear
+from ..index import linear
 from ..scalar import K, walk
 from .kernel import Store
 
@@ -41,13 +41,13 @@ def _whole(x: K, n: int) -> bool:
     return x.op == "rem" and multiple(x.args[0], n) and multiple(x.args[1], n)
 
 
+@lru_cache(maxsize=16384)
 def lanes_of(index: K, lanes: int = VECTOR) -> Wide | None:
     """The wide access that holds this element, if its place among the lanes is known."""
-    constant, terms = linear(index)
-    start = from_linear(constant - constant % lanes, terms)
-    if not multiple(start, lanes):
+    lane = linear(index)[0] % lanes
+    if not multiple(index - lane, lanes):
         return None
-    return Wide(start // k.const(lanes, "index"), constant % lanes)
+    return Wide((index - lane) // lanes, lane)
 
 
 def most_lanes(dtypes: Iterable[DType], extent: int) -> int:
