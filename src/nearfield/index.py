@@ -4,6 +4,7 @@ Movement ops are index maps; composed, they give sums, quotients and remainders 
 and remainders are not negative (divisors are positive constants).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 
@@ -28,7 +29,12 @@ def linear(x: K) -> Linear:
 
 def from_linear(constant: int, terms: dict[K, int]) -> K:
     """The node for constant + Σ coefficient × term."""
-    terms = _recombine({t: c for t, c in terms.items() if c})
+    if 0 in terms.values():
+        terms = {t: c for t, c in terms.items() if c}
+    for t in terms:
+        if t.op == "rem":
+            terms = _recombine(terms)
+            break
     if not terms:
         return k.const(constant, "index")
     items = sorted(terms.items(), key=_rank) if len(terms) > 1 else list(terms.items())
@@ -65,6 +71,17 @@ def _recombine(terms: dict[K, int]) -> dict[K, int]:
                     rest[t] = rest.get(t, 0) + c * v
                 return _recombine({t: v for t, v in rest.items() if v})
     return terms
+
+
+def combined(constant: int, coefficients: Sequence[int], args: Sequence[K]) -> K:
+    """constant + Σ coefficient × argument."""
+    total: dict[K, int] = {}
+    for c, a in zip(coefficients, args, strict=True):
+        more, terms = linear(a)
+        constant += c * more
+        for t, n in terms.items():
+            total[t] = total.get(t, 0) + c * n
+    return from_linear(constant, total)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -227,7 +244,7 @@ def not_equal(a: K, b: K) -> K:
 
 k.INDEX_RULES.update(
     {"add": add, "sub": sub, "mul": mul, "div": div, "rem": rem, "min": minimum, "max": maximum,
-     "lt": less, "le": less_equal, "eq": equal, "ne": not_equal}
+     "lt": less, "le": less_equal, "eq": equal, "ne": not_equal, "linear": combined}
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ _INT32 = (-(2**31), 2**31 - 1)
 _RANGES = {
     "bool": (0, 1), "index": _INT32, "int32": _INT32, "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1),
 }  # fmt: skip
-INDEX_RULES: "dict[str, Callable[[K, K], K]]" = {}  # filled by index.py: how sums of index expressions simplify
+INDEX_RULES: "dict[str, Callable[..., K]]" = {}  # filled by index.py: how sums of index expressions simplify
 _PACK = {"float32": "<f", "float64": "<d", "int32": "<i", "uint32": "<I", "int64": "<q"}
 
 
@@ -451,11 +451,7 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
         return node
     op = node.op
     if op == "linear":
-        constant, *coefficients = node.value
-        total = const(constant, "index")
-        for c, a in zip(coefficients, args, strict=True):
-            total = total + a * c
-        return total
+        return INDEX_RULES[op](node.value[0], node.value[1:], args)
     if op == "load":
         return load(node.value, args[0], node.type, *args[1:])
     if op == "reduce":

@@ -92,7 +92,9 @@ class Scopes:
 
     def key(self, node: K) -> Key:
         """What tells the copies of an expression apart."""
-        moved = self.moved(node)
+        moved = self._moved.get(node)
+        if moved is None:
+            moved = self.moved(node)
         return (node, *[self.shift.get(v, 0) for v in moved]) if moved else node
 
     def is_vector(self, node: K) -> bool:

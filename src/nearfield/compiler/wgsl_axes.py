@@ -1,7 +1,7 @@
 """Kernel -> Kernel: fewer axes, several points for each invocation, loops written out. The meaning stays the same."""
 
 from dataclasses import replace
-from functools import reduce
+from functools import lru_cache, reduce
 from math import prod
 
 from .. import scalar as k
@@ -15,6 +15,7 @@ EACH = 4  # steps of a long loop that are written one after the other
 LONGEST = 800  # nodes that a loop's body may grow to
 
 
+@lru_cache(maxsize=256)
 def collapsed(kernel: Kernel) -> Kernel:
     """Neighbouring axes as one, wherever all indices only depend on their row-major position."""
     axes = list(kernel.axes)
