@@ -9,7 +9,6 @@ range is known and whose sums, quotients and remainders are simplified when they
 
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 from math import copysign, inf, nan
 from typing import Any
 from weakref import ref
@@ -181,7 +180,7 @@ def const(value: float | bool, type: str) -> K:
     if type == "bool":
         return make("const", type, value=bool(value))
     if type == "index":
-        return _whole(int(value))
+        return make("const", type, value=int(value), low=int(value), high=int(value))
     if type == "uint32":
         value = int(value) & 0xFFFFFFFF
     elif type == "int32":
@@ -191,12 +190,6 @@ def const(value: float | bool, type: str) -> K:
     elif type == "float32" and abs(value) > 3.4028235677973366e38:
         value = inf if value > 0 else -inf
     return make("const", type, value=struct.pack(_PACK[type], value))
-
-
-@lru_cache(maxsize=4096)
-def _whole(value: int) -> K:
-    """A constant of type `index`; most are small and asked for again."""
-    return make("const", "index", value=value, low=value, high=value)
 
 
 def const_value(node: K) -> float | bool | int:
@@ -470,9 +463,8 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
 
 def substitute(root: K, table: dict[K, K]) -> K:
     """The expression with some nodes replaced, simplified again on the way."""
-    if root.free.isdisjoint(table) and all(node.op == "var" for node in table):
-        return root
-    return substitute_all([root], table)[0]
+    unaffected = root.free.isdisjoint(table) and all(node.op == "var" for node in table)
+    return root if unaffected else substitute_all([root], table)[0]
 
 
 def substitute_all(roots: list[K], table: dict[K, K]) -> list[K]:
