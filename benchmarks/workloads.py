@@ -125,6 +125,12 @@ def image(make: Callable[[], nn.Module], batch: int = 1) -> Job:
     return Job(make(), {"x0": weights.uniform(7, (batch, 224, 224, 3))})
 
 
+def quantised_image(make: Callable[[], nn.Module]) -> Job:
+    """A model of pictures in 8 bits, weights and activations, with the ranges of the picture itself."""
+    job = image(make)
+    return Job(nn.quantize_static(job.function, *job.inputs.values()), job.inputs)
+
+
 def text_inputs(batch: int) -> dict[str, Any]:
     """Token numbers and a mask of ones, [batch, 128]."""
     shape = (batch, models.SEQUENCE)
@@ -231,6 +237,8 @@ OPERATORS = [
 MODELS = [
     Workload("mobilenet_v2", "MobileNetV2, 224", "model", partial(image, models.MobileNetV2), 602 * M, 14.5 * M,
              {"kind": "image"}),
+    Workload("mobilenet_v2_int8", "MobileNetV2 in 8 bits, 224", "model", partial(quantised_image, models.MobileNetV2),
+             602 * M, 4.8 * M, {"kind": "image"}),
     Workload("resnet50", "ResNet-50, 224", "model", partial(image, models.ResNet50), 8180 * M, 103 * M,
              {"kind": "image"}),
     Workload("bert_mini", "BERT-mini, 128 tokens", "model", partial(text, "bert_mini"), 872 * M, 12.9 * M,

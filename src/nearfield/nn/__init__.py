@@ -47,17 +47,18 @@ from .module import Module
 from .norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .pool import AvgPool, Flatten, GlobalAvgPool, GlobalMaxPool, MaxPool
 from .quantize import QuantizedEmbedding, QuantizedLinear, quantize
+from .quantize_static import QuantizedModel, quantize_static
 from .recurrent import GRU, LSTM
 from .sequential import Residual, Sequential
 
 __all__ = [
     "GRU", "LSTM", "AvgPool", "BatchNorm", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
     "GlobalAvgPool", "GlobalMaxPool", "GroupNorm", "LayerNorm", "Linear", "MaxPool", "Module", "MultiHeadAttention",
-    "QuantizedEmbedding", "QuantizedLinear", "RMSNorm", "Residual", "Sequential", "TransformerBlock", "avg_pool",
+    "QuantizedEmbedding", "QuantizedLinear", "QuantizedModel", "RMSNorm", "Residual", "Sequential", "TransformerBlock", "avg_pool",
     "batch_norm", "causal_mask", "celu", "conv1d", "conv2d", "conv_transpose", "conv_transpose2d", "elu", "gelu",
     "global_avg_pool", "global_max_pool", "glu", "group_norm", "hard_sigmoid", "hard_swish", "hard_tanh", "init",
     "instance_norm", "layer_norm", "leaky_relu", "local_response_norm", "log_sigmoid", "log_softmax", "logsumexp",
-    "losses", "max_pool", "mish", "prelu", "quantize", "relu", "relu6", "rms_norm", "rope",
+    "losses", "max_pool", "mish", "prelu", "quantize", "quantize_static", "relu", "relu6", "rms_norm", "rope",
     "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh",
     "value_and_grad",
 ]  # fmt: skip
