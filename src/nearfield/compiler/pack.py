@@ -207,7 +207,7 @@ class _Packer:
         if self.lines[self.stored(b)].dtype.name != "int8" or (b not in self.fixed and rows < FEW):
             return 0
         steps = dict(zip(spec.left, self.strides(self.stored(a)), strict=True))
-        last = min(spec.summed, key=lambda c: steps[c])
+        last = min((c for c in spec.summed if sizes[c] > 1), key=lambda c: steps[c])
         if steps[last] != 1 or sizes[last] % FOUR:
             return 0
         laid_out = self.panels(self.stored(b), spec, sizes, steps, deep=FOUR)
@@ -347,11 +347,31 @@ class _Packer:
                 return y
         if line.dtype.kind == "f":
             return self.windowed(self.padded(x, attrs), w, attrs, line.dtype)
-        x, w = (self.filled(self.stored(x), -1), self.widened(self.filled(self.stored(w), -2), line.dtype))
+        x, w = self.stored(x), self.stored(w)
+        if window[-2] % FOUR and rank == 2 and window[-3] == attrs["dilation"][-1] == max(attrs["spread"]) == 1:
+            return self.of_few_channels(x, w, attrs, line)
+        x, w = self.filled(x, -1), self.widened(self.filled(w, -2), line.dtype)
         image = self.padded(x, attrs)
         if self.lines[image].op == "pad":
             self.kept.add(image)
         return self.windowed(image, w, attrs, line.dtype)
+
+    def of_few_channels(self, x: int, w: int, attrs: dict[str, Any], line: Line) -> int:
+        """A convolution of images of bytes whose channels are no multiple of four: a row of a window is one sum.
+
+        Pixels and channels are one axis. What is read beyond a window's row, up to a multiple of four, counts nothing.
+        """
+        kh, kw, _, ci, co = self.lines[w].shape
+        w = self.filled(self.op("reshape", w, shape=(kh, kw * ci, 1, 1, co)), 1)
+        (down, along), (rows, (low, high)) = attrs["stride"], attrs["pad"]
+        reach = (line.shape[2] - 1) * along * ci + self.lines[w].shape[1]
+        more = max(0, -(-reach // ci) - (low + self.lines[x].shape[2] + high))
+        x = self.padded(x, attrs | {"pad": (rows, (low, high + more))})
+        n, height, width = self.lines[x].shape[:3]
+        x = self.op("reshape", x, shape=(n, height, width * ci, 1, 1))
+        x = self.op("slice", x, start=(0,) * 5, stop=(n, height, reach, 1, 1), step=(1,) * 5)
+        hops = {"stride": (down, along * ci), "dilation": (attrs["dilation"][0], 1)}
+        return self.windowed(x, self.widened(w, line.dtype), hops, line.dtype)
 
     def windowed(self, x: int, w: int, attrs: dict[str, Any], dtype: DType) -> int:
         """Windows of x, all of them inside, times w."""

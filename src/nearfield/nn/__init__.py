@@ -54,11 +54,11 @@ from .sequential import Residual, Sequential
 __all__ = [
     "GRU", "LSTM", "AvgPool", "BatchNorm", "Conv1d", "Conv2d", "ConvTranspose2d", "Dropout", "Embedding", "Flatten",
     "GlobalAvgPool", "GlobalMaxPool", "GroupNorm", "LayerNorm", "Linear", "MaxPool", "Module", "MultiHeadAttention",
-    "QuantizedEmbedding", "QuantizedLinear", "QuantizedModel", "RMSNorm", "Residual", "Sequential", "TransformerBlock", "avg_pool",
-    "batch_norm", "causal_mask", "celu", "conv1d", "conv2d", "conv_transpose", "conv_transpose2d", "elu", "gelu",
-    "global_avg_pool", "global_max_pool", "glu", "group_norm", "hard_sigmoid", "hard_swish", "hard_tanh", "init",
-    "instance_norm", "layer_norm", "leaky_relu", "local_response_norm", "log_sigmoid", "log_softmax", "logsumexp",
-    "losses", "max_pool", "mish", "prelu", "quantize", "quantize_static", "relu", "relu6", "rms_norm", "rope",
-    "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh",
-    "value_and_grad",
+    "QuantizedEmbedding", "QuantizedLinear", "QuantizedModel", "RMSNorm", "Residual", "Sequential",
+    "TransformerBlock", "avg_pool", "batch_norm", "causal_mask", "celu", "conv1d", "conv2d", "conv_transpose",
+    "conv_transpose2d", "elu", "gelu", "global_avg_pool", "global_max_pool", "glu", "group_norm", "hard_sigmoid",
+    "hard_swish", "hard_tanh", "init", "instance_norm", "layer_norm", "leaky_relu", "local_response_norm",
+    "log_sigmoid", "log_softmax", "logsumexp", "losses", "max_pool", "mish", "prelu", "quantize", "quantize_static",
+    "relu", "relu6", "rms_norm", "rope", "scaled_dot_product_attention", "selu", "sigmoid", "silu", "softmax",
+    "softplus", "softsign", "tanh", "value_and_grad",
 ]  # fmt: skip
