@@ -17,12 +17,12 @@ from typing import Any
 from ..dtype import DType
 from ..graph.graph import Graph, Line
 from ..op import REGISTRY
+from .pack_bytes import FOUR, depthwise, filled, of_few_channels
 
 __all__ = ["Packed", "pack"]
 
 PANEL = 8
 MOVES = {"reshape", "permute", "slice", "windows"}
-FOUR = 4  # bytes that one instruction multiplies in each column
 LEAST = 2**15  # multiplications that are worth more than being laid out for
 FEW = 24  # rows that a right factor must serve to be laid out in each call
 LOTS = 1024  # rows that a right factor must serve to be laid out even if it is small and its columns are neighbours
@@ -121,7 +121,7 @@ class _Packer:
             spec = _Spec(left, right, dict(line.attrs)["spec"].partition("->")[2])
             return self.product(spec, *line.args) or self.add(line)
         if line.op == "conv" and (real or self.are_bytes(*line.args)):
-            return self.convolution(line) or self.depthwise(line) or self.add(line)
+            return self.convolution(line) or depthwise(self, line) or self.add(line)
         return self.add(line)
 
     def stored(self, i: int) -> int:
@@ -349,29 +349,12 @@ class _Packer:
             return self.windowed(self.padded(x, attrs), w, attrs, line.dtype)
         x, w = self.stored(x), self.stored(w)
         if window[-2] % FOUR and rank == 2 and window[-3] == attrs["dilation"][-1] == max(attrs["spread"]) == 1:
-            return self.of_few_channels(x, w, attrs, line)
-        x, w = self.filled(x, -1), self.widened(self.filled(w, -2), line.dtype)
+            return of_few_channels(self, x, w, attrs, line)
+        x, w = filled(self, x, -1), self.widened(filled(self, w, -2), line.dtype)
         image = self.padded(x, attrs)
         if self.lines[image].op == "pad":
             self.kept.add(image)
         return self.windowed(image, w, attrs, line.dtype)
-
-    def of_few_channels(self, x: int, w: int, attrs: dict[str, Any], line: Line) -> int:
-        """A convolution of images of bytes whose channels are no multiple of four: a row of a window is one sum.
-
-        Pixels and channels are one axis. What is read beyond a window's row, up to a multiple of four, counts nothing.
-        """
-        kh, kw, _, ci, co = self.lines[w].shape
-        w = self.filled(self.op("reshape", w, shape=(kh, kw * ci, 1, 1, co)), 1)
-        (down, along), (rows, (low, high)) = attrs["stride"], attrs["pad"]
-        reach = (line.shape[2] - 1) * along * ci + self.lines[w].shape[1]
-        more = max(0, -(-reach // ci) - (low + self.lines[x].shape[2] + high))
-        x = self.padded(x, attrs | {"pad": (rows, (low, high + more))})
-        n, height, width = self.lines[x].shape[:3]
-        x = self.op("reshape", x, shape=(n, height, width * ci, 1, 1))
-        x = self.op("slice", x, start=(0,) * 5, stop=(n, height, reach, 1, 1), step=(1,) * 5)
-        hops = {"stride": (down, along * ci), "dilation": (attrs["dilation"][0], 1)}
-        return self.windowed(x, self.widened(w, line.dtype), hops, line.dtype)
 
     def windowed(self, x: int, w: int, attrs: dict[str, Any], dtype: DType) -> int:
         """Windows of x, all of them inside, times w."""
@@ -383,24 +366,6 @@ class _Packer:
         x = self.widened(x, dtype)
         spec = _Spec(f"ngc{space}{places}", f"{places}gcd", f"n{space}gd")
         return self.product(spec, x, w) or self.op("einsum", x, w, spec=str(spec))
-
-    def depthwise(self, line: Line) -> int:
-        """A depthwise convolution of bytes, its window stored as [column, channel, 4 rows]; 0 if it is another."""
-        x, w = line.args
-        *window, channels, ci, co = self.lines[w].shape
-        small = self.stored(w)
-        if (len(window), ci, co) != (2, 1, 1) or window[0] > FOUR or channels < 4 * FOUR:
-            return 0
-        if line.dtype.kind == "f" or self.lines[small].dtype.name != "int8":
-            return 0
-        y = self.op("reshape", small, shape=(*window, channels))
-        y = self.op("pad", y, low=(0, 0, 0), high=(FOUR - window[0], 0, 0), step=(1, 1, 1), value=0.0)
-        y = self.op("permute", y, axes=(1, 2, 0))
-        self.kept.add(y)
-        y = self.op("permute", y, axes=(2, 0, 1))
-        y = self.op("slice", y, start=(0, 0, 0), stop=(*window, channels), step=(1, 1, 1))
-        y = self.widened(self.op("reshape", y, shape=self.lines[w].shape), line.dtype)
-        return self.add(Line("conv", (x, y), line.attrs, line.shape, line.dtype))
 
     def apart(self, line: Line) -> int:
         """A window of one element over what is spread: its results are spread."""
@@ -460,15 +425,6 @@ class _Packer:
         y = self.op("permute", y, axes=(rank, *pairs, 2 * rank + 1, 2 * rank + 2))
         y = self.op("reshape", y, shape=(n, *(t * s for t, s in zip(turns, spread, strict=True)), group, co))
         return self.op("slice", y, start=(0,) * len(shape), stop=shape, step=(1,) * len(shape))
-
-    def filled(self, i: int, axis: int) -> int:
-        """Line i with zeros at the end of an axis, so that it has a multiple of four elements."""
-        shape = self.lines[i].shape
-        more = [0] * len(shape)
-        more[axis] = -shape[axis] % FOUR
-        if not any(more):
-            return i
-        return self.op("pad", i, low=(0,) * len(shape), high=tuple(more), step=(1,) * len(shape), value=0.0)
 
     def padded(self, x: int, attrs: dict[str, Any]) -> int:
         """The image with its zeros, stored; those of a turned image are put around the original."""
