@@ -117,6 +117,8 @@ def bench(stage: Stage, names: list[str], workload: str, options: argparse.Names
     row: dict[str, Any] = {name: {} for name in names}
 
     def prepare(name: str) -> None:
+        if WORKLOADS[workload].spec.get("own") and ALL[name].library != "nearfield":
+            raise NotImplementedError("not offered: only Nearfield has this model")
         peer = stage.get(name)
         row[name]["first"] = peer.prepare(workload)
         if options.first:

@@ -170,6 +170,6 @@ def write_graph_model(saved: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[2:] or [n for n, w in WORKLOADS.items() if w.group != "training"]:
+    for chosen in sys.argv[2:] or [n for n, w in WORKLOADS.items() if w.group != "training" and "own" not in w.spec]:
         write(chosen, Path(sys.argv[1]))
         print(chosen, flush=True)
