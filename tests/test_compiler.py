@@ -178,3 +178,13 @@ def test_small_updates_are_made_together(target: Target, kernels: int) -> None:
             new += [mean, p - mean * 0.1]
         graph, _ = trace([t.node for t in new], [t.node for row in old for t in row])
         assert len(build(graph, target).program.steps) == kernels
+
+
+@pytest.mark.parametrize(("first", "is_vector"), [(0, True), (4, True), (1, False)])
+def test_neighbours_are_written_as_vectors(first: int, is_vector: bool) -> None:
+    """One WGSL statement for four elements that are computed alike, unless they lie askew in memory."""
+    x = Tensor(Node(None, (), {}, (8, 16), nf.float32))
+    y = x[:, first : first + 8] + 1.0
+    [kernel] = build(trace([y.node], [x.node])[0], Target("webgpu")).program.kernels
+    assert ("vec4<f32>(1.0f)" in kernel.code) == is_vector
+    assert ("b0: array<vec4<f32>>" in kernel.code) == is_vector

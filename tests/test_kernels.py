@@ -48,6 +48,25 @@ def test_long_reductions(shape: tuple[int, ...], axis: int | None) -> None:
     np.testing.assert_array_equal(nf.max(nf.asarray(x), axis=axis).numpy(), x.max(axis=axis))
 
 
+@pytest.mark.parametrize("columns", [4, 6, 20])
+def test_neighbours_that_are_computed_alike(columns: int) -> None:
+    """Four at a time where rows are whole vectors, else one by one: NaN, masks, values of a row, what lies askew."""
+    x, y = array(9, columns) - 4, array(9, columns) - 3
+    x[2, 1], y[3, 2], x[4] = np.nan, np.nan, np.inf
+    row, column = array(9, 1), array(columns)
+    a, b = nf.asarray(x), nf.asarray(y)
+    np.testing.assert_array_equal((nf.minimum(a, b) + nf.maximum(a, 1.0)).numpy(), np.minimum(x, y) + np.maximum(x, 1))
+    chosen = nf.where(a < b, a * nf.asarray(row), nf.asarray(column) - nf.floor(b / 2.0))
+    np.testing.assert_array_equal(chosen.numpy(), np.where(x < y, x * row, column - np.floor(y / 2)))
+    shifted = nf.concat([nf.zeros((9, 1)), a[:, 1:] - b[:, :-1]], axis=1) + a
+    want = np.concatenate([np.zeros((9, 1), "float32"), x[:, 1:] - y[:, :-1]], axis=1) + x
+    np.testing.assert_array_equal(shifted.numpy(), want)
+    np.testing.assert_array_equal((a[::-1] * 2.0 + b[:, ::-1]).numpy(), x[::-1] * 2 + y[:, ::-1])
+    n, m = (array(9, columns) - 5).astype("int32"), (array(9, columns) % 4 + 1).astype("int32")
+    whole = nf.asarray(n) % nf.asarray(m) - nf.minimum(nf.asarray(n), nf.asarray(m)) * 3
+    np.testing.assert_array_equal(whole.numpy(), n % m - np.minimum(n, m) * 3)
+
+
 # rows, length of the sum, columns; the last ones are summed in parts
 SIZES = [(8, 8, 8), (33, 40, 17), (65, 17, 130), (64, 100, 64), (9, 257, 31), (33, 512, 40), (1, 5000, 36)]
 

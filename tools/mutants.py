@@ -99,6 +99,7 @@ MUTANTS = [
     Mutant("grid in two directions", "compiler/wgsl_points.py", "i32(id.y * groups.x * {group}u + id.x)", "i32(id.x)", KERNELS + "workgroups"),
     Mutant("barrier of a row", "compiler/wgsl_rows.py", '= {mine};", "workgroupBarrier();"]', '= {mine};"]', KERNELS + "rows"),
     Mutant("barrier of a tile", "compiler/wgsl_tile.py", '["workgroupBarrier();", *put, "workgroupBarrier();"]', '["workgroupBarrier();", *put]', KERNELS + '"tile or tiling"'),
+    Mutant("vectors of elements askew", "compiler/wgsl_vectors.py", " and multiple(start, VECTOR) else None", " else None", KERNELS + '"neighbours"'),
     Mutant("edge of a tile", "compiler/wgsl_tile.py", 'inside = k.less(first if whole else step, k.const(length, "index"))', 'inside = k.const(True, "bool")', KERNELS + '"tile or tiling"'),
     Mutant("nearest in WebAssembly", "compiler/wasm_bytes.py", "ceil floor trunc nearest sqrt", "ceil floor nearest trunc sqrt", "tests/test_k.py tests/test_wasm.py"),
     Mutant("order of panels", "compiler/pack.py", "axes=tuple(order.index(c) for c in spec.right))", "axes=tuple(spec.right.index(c) for c in order))", "tests/test_contraction.py"),

@@ -7,6 +7,7 @@ from .wgsl_points import spell_points
 from .wgsl_rows import spell_rows
 from .wgsl_scatter import spell_scatter
 from .wgsl_tile import spell_tile
+from .wgsl_vectors import spell_vectors
 
 __all__ = ["spell_kernel"]
 
@@ -18,5 +19,6 @@ def spell_kernel(kernel: Kernel, choices: Choices) -> tuple[str, tuple[int, int,
         or spell_scatter(kernel)
         or spell_columns(kernel)
         or spell_rows(kernel)
+        or spell_vectors(kernel)
         or spell_points(kernel)
     )

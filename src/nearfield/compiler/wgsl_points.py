@@ -14,7 +14,7 @@ from .wgsl_axes import all_replaced, collapsed, lanes, unrolled
 from .wgsl_stores import stores, whole
 from .wgsl_wide import VECTOR, most_lanes, widths
 
-__all__ = ["grid", "spell_points", "unpack"]
+__all__ = ["grid", "module", "spell_points", "unpack"]
 
 GROUP, LARGE_GROUP = 64, 256
 LARGE = 1 << 16  # threads from which on large groups are better
@@ -80,15 +80,20 @@ def spell_points(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
             statements.append(whole(writer, argument, "p", [scope.value(s.value) for s in same]))
         else:
             statements += stores(scope, same)
+    return module(axes, writer.head(), [*scope.lines, *statements])
+
+
+def module(axes: tuple[K, ...], head: list[str], statements: list[str]) -> tuple[str, tuple[int, int, int]]:
+    """The module whose invocations each run the statements with a position `p` in the axes, and its workgroups."""
     threads = prod(v.value[1] for v in axes)
     group = LARGE_GROUP if threads >= LARGE else GROUP
     lines = [
-        *writer.head(),
+        *head,
         f"@compute @workgroup_size({group})",
         "fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {",
         f"  let p = i32(id.y * groups.x * {group}u + id.x);",
         f"  if (p >= {threads}) {{ return; }}",
-        *("  " + x for x in [*scope.lines, *statements]),
+        *("  " + x for x in statements),
         "}",
     ]
     return "\n".join(lines) + "\n", grid(-(-threads // group))

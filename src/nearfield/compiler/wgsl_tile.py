@@ -69,6 +69,7 @@ class _Factor:
         else:
             places = self.place
             firsts = [(strip * self.deep + self.step + round * (threads // across), 0)]
+        rows = [_at(outer, self._row(places, lane, size)) for lane in FOUR]
         vectors = []
         for first, i in firsts:
             step = first + i
@@ -80,12 +81,9 @@ class _Factor:
                 step = k.minimum(first, k.const(length - (4 if self.turned else 1), "index")) + i
             else:
                 step = _within(step, length)
-            vector = []
-            for lane in FOUR:
-                row = self._row(places, lane, size)
-                table = {**_at(outer, row), **_at(c.summed, step), **self.tile.batch_at}
-                vector.append(k.select(inside, substitute(x, table), k.const(0, x.type)))
-            vectors.append(vector)
+            steps = {**_at(c.summed, step), **self.tile.batch_at}
+            zero = k.const(0, x.type)
+            vectors.append([k.select(inside, substitute(x, {**row, **steps}), zero) for row in rows])
         return vectors
 
     def _row(self, places: K, lane: int, size: int) -> K:

@@ -9,15 +9,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
   let v1 = p % 1;
   let v2 = p / 1;
   let v3 = v2;
-  let v4 = b0[v3];
-  let v5 = (v4 < (0));
-  let v6 = (v4 + (10));
-  let v7 = select(v4, v6, v5);
-  let v8 = v7;
-  let v9 = max(v8, (0));
-  let v10 = min(v9, (9));
-  let v11 = v1 + v10;
-  let v12 = b1[v11];
-  let v13 = v3 + v1;
-  b2[v13] = vec4<f32>(v12.x, v12.y, v12.z, v12.w);
+  let v4 = v3 + v1;
+  let v5 = b0[v3];
+  let v6 = (v5 < (0));
+  let v7 = (v5 + (10));
+  let v8 = select(v5, v7, v6);
+  let v9 = v8;
+  let v10 = max(v9, (0));
+  let v11 = min(v10, (9));
+  let v12 = v1 + v11;
+  let v13 = b1[v12];
+  b2[v4] = v13;
 }
