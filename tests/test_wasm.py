@@ -10,6 +10,8 @@ import pytest
 import nearfield.ops.arithmetic
 from nearfield import scalar as k
 from nearfield.compiler.kernel import Kernel, Store
+from nearfield.compiler.wasm_bytes import OP
+from nearfield.compiler.wasm_loops import compile_kernel
 from nearfield.compiler.wasm_module import Place, Work, assemble, meetings
 from nearfield.dtype import DTYPES
 from nearfield.op import REGISTRY, Source
@@ -43,6 +45,22 @@ def test_movement(shape: tuple[int, ...]) -> None:
     for axis in range(rank):
         check("concat", x, x * 2, axis=axis)
         check("expand", x[tuple(slice(0, 1) if a == axis else slice(None) for a in range(rank))], shape=shape)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "bool"])
+@pytest.mark.parametrize("n", [127, 128, 515])
+def test_rows_copied_whole(n: int, dtype: str) -> None:
+    """Long rows that move as they are: chosen, joined, cut, in other order, with edges of zeros, shared by threads."""
+    x = (normal(6, 4 * n) * 3).astype(dtype)
+    check("take", x, np.array([4, 0, 0, 5, -1], "int32"), axis=0)
+    check("concat", x, x[:2], axis=0)
+    check("concat", x, x[:, :7], axis=1)
+    check("slice", x, start=(5, 3), stop=(-1, 4 * n - 2), step=(-1, 1))
+    check("pad", x, low=(1, 3), high=(2, 0), step=(1, 1), value=1.0)
+    flat = lowered(lambda i, s: s[0].at(i), [x[0]], (4 * n,), dtype)
+    assert OP["memory.copy"] in compile_kernel(flat, relaxed=True).body
+    (got,) = executed(flat, [x[0]], np.zeros_like(x[0]), threads=3)
+    np.testing.assert_array_equal(got, x[0])
 
 
 @shapes

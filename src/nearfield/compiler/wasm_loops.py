@@ -6,7 +6,7 @@ from itertools import product
 
 from .. import scalar as k
 from ..scalar import K, walk
-from .kernel import Kernel, Store, cost
+from .kernel import Kernel, Store, cost, vary
 from .wasm import VALUE
 from .wasm_bytes import OP, get, i32, put, tee
 from .wasm_fold import Fold, Member
@@ -16,6 +16,7 @@ from .wasm_values import Values
 
 __all__ = ["Compiled", "compile_kernel"]
 
+COPIED = 512  # bytes side by side from which on a call to copy them takes less time than a loop
 WORTH = 1 << 17  # operations that a piece of the range should hold: some microseconds, as a barrier takes
 
 
@@ -228,6 +229,8 @@ class Loops(Values):
         plan = self.plan
         lane = plan.lane
         assert lane is not None
+        if self._copied(lane, low, high):
+            return
         n, group = extent(lane), 4 * plan.tiles.get(lane, 1)
         rest = n % group if n >= group else n
         passes = [group] if n >= group else []
@@ -241,6 +244,29 @@ class Loops(Values):
             self.loop(lane, low, step, limit, lambda: self._nest(level + 1))
         self.lane = None
         del self.copies[lane]
+
+    def _copied(self, lane: K, low: int, high: int | None) -> bool:
+        """Elements that move side by side and as they are: by the engine's own copy, in vectors of its processor."""
+        (store, *others), copies = self.stores, self.copies
+        load = store.value
+        if others or copies or load.op != "load" or len(load.args) > 1 or vary(load.args[0], lane) != 1:
+            return False
+        if vary(store.index, lane) != 1 or self.arguments[load.value] is not self.arguments[store.argument]:
+            return False
+        size = self.arguments[load.value].itemsize
+        if (self.plan.block or extent(lane)) * size < COPIED:
+            return False
+        self.enter(lane, low)
+        places = []
+        for argument, index in ((store.argument, store.index), (load.value, load.args[0])):
+            for term in self._nested(index):
+                self.value(term, "s")
+            address, offset = self.address(argument, index)
+            places.append(address + i32(offset) + OP["i32.add"] if offset else address)
+        count = i32(extent(lane)) if high is None else get(high)
+        self.emit(b"".join(places) + count + get(low) + OP["i32.sub"] + i32(size) + OP["i32.mul"] + OP["memory.copy"])
+        self.emit(bytes(self.leave().code))
+        return True
 
     def _combinations(self) -> list[dict[K, int]]:
         """The shifts of all copies that are written side by side."""
