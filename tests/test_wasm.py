@@ -48,7 +48,7 @@ def test_movement(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "bool"])
-@pytest.mark.parametrize("n", [127, 128, 515])
+@pytest.mark.parametrize("n", [128, 129, 515])
 def test_rows_copied_whole(n: int, dtype: str) -> None:
     """Long rows that move as they are: chosen, joined, cut, in other order, with edges of zeros, shared by threads."""
     x = (normal(6, 4 * n) * 3).astype(dtype)
