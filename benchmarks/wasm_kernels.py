@@ -95,6 +95,21 @@ def convolution(
     return [x, w, bias], [y], 2
 
 
+def matmul_of_bytes(m: int, k: int, n: int) -> Case:
+    a, b = given(m, k, dtype="int8"), given(k, n, dtype="int8")
+    return [a, b], [nf.matmul(nf.astype(a, "int32"), nf.astype(b, "int32"))], 1
+
+
+def convolution_of_bytes(size: int, ci: int, co: int, window: int, stride: int = 1, groups: int = 1) -> Case:
+    """Bytes in, bytes out, bounded by 0."""
+    x, w = given(1, size, size, ci, dtype="int8"), given(window, window, ci // groups, co, dtype="int8")
+    bias, scale = given(co, dtype="int32"), given(co)
+    wide = nf.astype(x, "int32"), nf.astype(w, "int32")
+    sums = nn.conv2d(*wide, stride=stride, padding=(window - 1) // 2, groups=groups) + bias
+    y = nf.round(nf.clip(nf.astype(sums, "float32") * scale, 0.0, 127.0))
+    return [x, w, bias, scale], [nf.astype(y, "int8")], 3
+
+
 def attention(heads: int, length: int, size: int) -> Case:
     q, k, v = (given(1, length, heads, size) for _ in range(3))
     scores = nn.softmax(nf.einsum("bqhd,bkhd->bhqk", q, k) * size**-0.5)
@@ -133,6 +148,15 @@ CASES: dict[str, Callable[[], Case]] = {
     "conv3_14_256_float16": lambda: convolution(1, 14, 256, 256, 3, dtype="float16"),
     "conv3_7_512_float16": lambda: convolution(1, 7, 512, 512, 3, dtype="float16"),
     "pointwise_14_96_576_float16": lambda: convolution(1, 14, 96, 576, 1, dtype="float16"),
+    "matmul_1024_int8": lambda: matmul_of_bytes(1024, 1024, 1024),
+    "conv3_56_64_int8": lambda: convolution_of_bytes(56, 64, 64, 3),
+    "pointwise_14_96_576_int8": lambda: convolution_of_bytes(14, 96, 576, 1),
+    "pointwise_14_576_96_int8": lambda: convolution_of_bytes(14, 576, 96, 1),
+    "pointwise_112_16_96_int8": lambda: convolution_of_bytes(112, 16, 96, 1),
+    "depthwise_112_96": lambda: convolution(1, 112, 96, 96, 3, groups=96),
+    "depthwise_112_96_int8": lambda: convolution_of_bytes(112, 96, 96, 3, groups=96),
+    "depthwise_14_576_int8": lambda: convolution_of_bytes(14, 576, 576, 3, groups=576),
+    "depthwise_7_960_int8": lambda: convolution_of_bytes(7, 960, 960, 3, groups=960),
     "attention_12": lambda: attention(12, 128, 32),
     "mlp_step": mlp_step,
 }
