@@ -23,7 +23,12 @@ from .wasm_schedule import extent, simplified
 __all__ = ["PANEL", "Factor", "Tiling", "tiling"]
 
 PANEL = 8  # columns that a tile computes
-ROWS = {"fused": 6, "plain": 5, "dot": 5}  # of a tile: the sums, two vectors of b, one element of a and what else a
+ROWS = {
+    "fused": 6,
+    "plain": 5,
+    "dot": 6,
+    "turned": 5,
+}  # of a tile: the sums, two vectors of b, one element of a and what else a
 # step needs (a product, a mask) fit V8's 15 registers
 FOUR = 4  # bytes that one instruction multiplies and adds up in each lane
 NEAR = 384 * 1024  # bytes of the left factor that stay in the second cache while the panels go by
@@ -86,7 +91,12 @@ class Tiling:
     @property
     def tiles(self) -> int:
         """How many tiles the rows are cut into, of sizes that differ by at most one."""
-        return -(-self.rows // ROWS[self.kind])
+        return -(-self.rows // self.height)
+
+    @property
+    def height(self) -> int:
+        """Rows that a tile has at most."""
+        return ROWS["turned" if self.kind == "dot" and self.a.dtype.name == "int8" else self.kind]
 
     @property
     def length(self) -> int:

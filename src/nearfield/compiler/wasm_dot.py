@@ -44,23 +44,24 @@ class Eighth:
     signed  whether x is int8, and not uint8
     flip    a local: turns the sign of x, or nothing
     weight  a local: what Σ w counts then
+    turned  a local: whether `flip` does anything
     fast    a local: whether x turned so is exact
     """
 
     def __init__(self, f: Function, signed: bool) -> None:
         self.signed = signed
         self.flip, self.weight = f.local("v128"), f.local("v128")
-        self.fast, self.unsigned = f.local("i32"), f.local("i32")
+        self.fast, self.turned = f.local("i32"), f.local("i32")
 
     def asked(self) -> bytes:
         """Code that sets the locals."""
         unsigned = _asked(127, 4 * 127 * 255) + _asked(-128, -4 * 128 * 255) + OP["i32.and"]
         signed = _asked(127, -4 * 127) + _asked(-128, 4 * 128) + OP["i32.and"]
-        turned, offset = (self.unsigned, -128) if self.signed else (self.fast, 128)
-        code = unsigned + put(self.unsigned) + signed + put(self.fast)
+        which, offset = (unsigned, -128) if self.signed else (signed, 128)
+        code = which + put(self.turned) + unsigned + signed + OP["i32.or"] + put(self.fast)
         for local, yes in ((self.flip, SIGN), (self.weight, v128(pack("<i", offset)))):
-            code += yes + v128(bytes(4)) + get(turned) + OP["select"] + put(local)
-        return code + get(self.unsigned) + get(self.fast) + OP["i32.or"] + put(self.fast)
+            code += yes + v128(bytes(4)) + get(self.turned) + OP["select"] + put(local)
+        return code
 
 
 class Dots(Tiles):
@@ -74,21 +75,25 @@ class Dots(Tiles):
         self.count([] if self.start is None else [self.start])
         self.eighth = Eighth(self.f, kernel.arguments[plan.a.argument].name == "int8")
         self.weights = [self.f.local("v128") for _ in range(2)]  # Σ w of the panel's columns, times that
-        self.seven: bytes = b""  # what the slow way does to the bytes of x; nothing: the fast way
+        self.seven: bytes = b""  # what the slow way does to the bytes of x; nothing: the fast ways
+        self.flips = False  # whether the signs of x are turned
 
     def parts(self) -> None:
         """The range, in the way that the processor computes exactly."""
         self.emit(self.eighth.asked())
-        fast = self.written_apart(super().parts)
+        straight = self.written_apart(super().parts)
+        self.flips = True
+        turned = self.written_apart(super().parts)
         self.seven = SEVEN
         slow = self.written_apart(super().parts)
+        fast = get(self.eighth.turned) + OP["if"] + turned + OP["else"] + straight + OP["end"]
         self.emit(get(self.eighth.fast) + OP["if"] + fast + OP["else"] + slow + OP["end"])
 
     def rows(self, block: int, width: int) -> None:
         vectors = self.plan.vectors(width)
         weights = self.weights[: len(vectors)]
         self.emit(b"".join(v128(bytes(4)) + put(w) for w in weights))
-        if not self.seven:
+        if self.flips and not self.seven:
             self.point(self.right, self.plan.b)
             self.over(0, Tile([], vectors, [weights]))
             for w in weights:
@@ -140,7 +145,7 @@ class Dots(Tiles):
             self.emit(get(s) + get(self.weights[n % len(tile.vectors)]) + OP["i32x4.add"] + put(s))
 
     def repeated(self, word: bytes) -> bytes:
-        return word + (self.seven or get(self.eighth.flip) + OP["v128.xor"])
+        return word + (self.seven or (get(self.eighth.flip) + OP["v128.xor"] if self.flips else b""))
 
     def added(self, a: bytes, b: bytes, total: bytes) -> bytes:
         return b + a + total + DOT

@@ -7,7 +7,8 @@ composed of other operations, and rounded so that every device gives the same by
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from math import inf
+from typing import Any, ClassVar, NamedTuple
 
 from ..argument import instance
 from ..errors import ArgumentError
@@ -16,6 +17,7 @@ from ..functional.creation import full
 from ..functional.elementwise import clip
 from ..functional.manipulation import reshape
 from ..functional.statistics import max as largest
+from ..functional.statistics import min as smallest
 from ..graph.graph import Graph
 from ..jit import tracing
 from ..ops.arithmetic import abs as magnitude
@@ -29,7 +31,7 @@ from .module import Module
 
 __all__ = ["QuantizedModel", "quantize_static"]
 
-MOST = 127.0  # of a byte's magnitude
+MOST, UNSIGNED = 127.0, 255.0  # of a byte's magnitude, and of one without a sign
 LARGE = 2.0**22  # of what is added to a sum, in units of it: still exact as a real
 SMALLEST = 2.0**-100  # unit of a channel of zeros
 
@@ -58,6 +60,19 @@ class _Traced:
     def chains(self) -> list[Chain]:
         """What can be computed in 8 bits."""
         return chains_of(self.graph, self.weights, self.given)
+
+
+class _Code(NamedTuple):
+    """How a line is in bytes: from `low` to `high`, each step `scale`."""
+
+    scale: float
+    low: float
+    high: float
+    dtype: str
+
+    def of(self, whole: Tensor) -> Tensor:
+        """Whole numbers in that range, as bytes."""
+        return astype(whole, self.dtype)
 
 
 class _Product(Module):
@@ -94,10 +109,12 @@ class QuantizedModel(Module):
                 "Linear that is called once; accepted is a model that does."
             )
         reals = _Reals(traced, [*inputs, *(values[name] for name in traced.names)])
-        self._scales = _scales_of(traced.graph, chains, reals)
+        self._codes = _codes_of(traced.graph, chains, reals)
         keys, coded = _keys(chains), _coded(chains)
         self.products = {
-            c.name: _product_of(c, reals, self._scales[keys[c.source]], self._scales[c.name] if c.end in coded else 1.0)
+            c.name: _product_of(
+                c, reals, self._codes[keys[c.source]].scale, self._codes[c.name].scale if c.end in coded else 1.0
+            )
             for c in chains
         }
         used = _used(traced.graph, chains)
@@ -110,15 +127,15 @@ class QuantizedModel(Module):
         given = [asarray(x) for x in inputs]
         traced = _traced(self._model, given)
         feeds = [*given, *(self.others.get(name) for name in traced.names)]
-        found = _Bytes(traced, feeds, self.products, self._scales)
+        found = _Bytes(traced, feeds, self.products, self._codes)
         return unflatten_tree(traced.structure, [found.real(i) for i in traced.graph.outputs])
 
 
 def quantize_static(model: Module, *inputs: Any) -> QuantizedModel:
     """A copy of the model that computes with bytes: weights, and what passes between convolutions and Linear layers.
 
-    inputs   example inputs, as many as there may be in one call: the largest magnitude of each activation is 127.
-             What is larger later is limited to that
+    inputs   example inputs, as many as there may be in one call: the largest magnitude of each activation is 127, or
+             255 where none is negative. What is larger later is limited to that
     returns  a Module for use, not for training, and without the model's own reals
     errors   ArgumentError if there is nothing to quantise
 
@@ -189,13 +206,17 @@ class _Bytes(_Reals):
     """The lines of a Graph with chains in 8 bits."""
 
     def __init__(
-        self, traced: _Traced, feeds: Sequence[Tensor | None], products: Mapping[str, _Product], scales: Any
+        self,
+        traced: _Traced,
+        feeds: Sequence[Tensor | None],
+        products: Mapping[str, _Product],
+        codes: Mapping[str, _Code],
     ) -> None:
         self.chains = traced.chains()
         self.ends = {chain.end: chain for chain in self.chains}
         self.inside = {chain.start for chain in self.chains} - set(self.ends)
         self.coded, self.keys = _coded(self.chains), _keys(self.chains)
-        self.products, self.scales = products, scales
+        self.products, self.known = products, codes
         self.codes: dict[int, Tensor] = {}
         super().__init__(traced, feeds)
 
@@ -209,10 +230,10 @@ class _Bytes(_Reals):
         if i not in self.coded:
             return self.finished(chain, result)
         self.codes[i] = self.code_of(chain, result)
-        return astype(self.codes[i], "float32") * self.scale(i)
+        return astype(self.codes[i], "float32") * self.how(i).scale
 
-    def scale(self, i: int) -> float:
-        return float(self.scales[self.keys[i]])
+    def how(self, i: int) -> _Code:
+        return self.known[self.keys[i]]
 
     def sums(self, chain: Chain, product: _Product) -> Tensor:
         """The products of bytes, added up."""
@@ -234,24 +255,25 @@ class _Bytes(_Reals):
     def code(self, i: int) -> Tensor:
         """Line i in bytes."""
         if i not in self.codes:
-            self.codes[i] = _in_bytes(rounded(clip(self.real(i) * (1 / self.scale(i)), -MOST, MOST)))
+            how = self.how(i)
+            self.codes[i] = how.of(rounded(clip(self.real(i) * (1 / how.scale), how.low, how.high)))
         return self.codes[i]
 
     def code_of(self, chain: Chain, result: Tensor) -> Tensor:
         """A chain's result in bytes, from what it is in units of that before bounds and additions."""
-        scale, low, high = self.scale(chain.end), -MOST, MOST
+        how, residual = self.how(chain.end), chain.residual >= 0
+        low, high = (-inf, inf) if residual else (how.low, how.high)
         for step in chain.steps:
             if step.op == "residual":
-                before = result if (low, high) == (-MOST, MOST) else clip(result, low, high)
-                result = rounded(before) + astype(self.code(step.line), "float32")
-                low, high = -MOST, MOST
+                bounded = result if (low, high) == (-inf, inf) else clip(result, low, high)
+                result = rounded(bounded) + astype(self.code(step.line), "float32")
+                low, high = how.low, how.high
             elif step.op == "maximum":
-                low = max(low, float(round(step.number / scale)))
+                low = max(low, float(round(step.number / how.scale)))
             elif step.op == "minimum":
-                high = min(high, float(round(step.number / scale)))
-        whole = chain.residual >= 0
+                high = min(high, float(round(step.number / how.scale)))
         bounded = clip(result, low, high)
-        return _in_bytes(bounded if whole else rounded(bounded))
+        return how.of(bounded if residual else rounded(bounded))
 
     def finished(self, chain: Chain, result: Tensor) -> Tensor:
         """A chain's result in reals."""
@@ -261,10 +283,6 @@ class _Bytes(_Reals):
             elif step.op in BOUNDS:
                 result = (maximum if step.op == "maximum" else minimum)(result, step.number)
         return result
-
-
-def _in_bytes(whole: Tensor) -> Tensor:
-    return astype(whole, "int8")
 
 
 def _coded(chains: Sequence[Chain]) -> set[int]:
@@ -297,19 +315,27 @@ def _used(graph: Graph, chains: Sequence[Chain]) -> set[int]:
     return used
 
 
-def _scales_of(graph: Graph, chains: Sequence[Chain], reals: _Reals) -> dict[str, float]:
-    """What 1 of a byte stands for, of each line that is one; lines that are added have one scale with their sum."""
+def _codes_of(graph: Graph, chains: Sequence[Chain], reals: _Reals) -> dict[str, _Code]:
+    """How each line that is bytes is so; lines that are added are as their sum is."""
     keys, coded = _keys(chains), _coded(chains)
-    magnitudes = {i: largest(magnitude(reals.real(i))) for i in keys}
-    most = {i: float(t.item()) for i, t in magnitudes.items()}
+    ends = {i: (smallest(reals.real(i)), largest(reals.real(i))) for i in keys}
+    found = {i: (float(low.item()), float(high.item())) for i, (low, high) in ends.items()}
     shared = {i: i for i in keys}
     for chain in chains:
         if chain.residual >= 0 and chain.end in coded:
             shared[chain.end] = shared[chain.residual]
-    groups: dict[int, float] = {}
+    groups: dict[int, tuple[float, float]] = {}
     for i, first in shared.items():
-        groups[first] = max(groups.get(first, 0.0), most[i])
-    return {key: (groups[shared[i]] or 1.0) / MOST for i, key in keys.items()}
+        low, high = groups.get(first, (0.0, 0.0))
+        groups[first] = min(low, found[i][0]), max(high, found[i][1])
+    return {key: _code_between(*groups[shared[i]]) for i, key in keys.items()}
+
+
+def _code_between(low: float, high: float) -> _Code:
+    """Bytes without a sign, if none is needed."""
+    if low < 0:
+        return _Code(max(-low, high) / MOST, -MOST, MOST, "int8")
+    return _Code((high or 1.0) / UNSIGNED, 0.0, UNSIGNED, "uint8")
 
 
 def _product_of(chain: Chain, reals: _Reals, reads: float, gives: float) -> _Product:
