@@ -12,6 +12,7 @@ import base64
 import itertools
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,12 @@ def matmul(m: int, k: int, n: int, dtype: str = "float32") -> Case:
     return [a, b], [nf.matmul(a, nf.astype(b, "float32"))], 1
 
 
+def quantised(m: int, k: int, n: int, bits: int, activations: str | None = None) -> Case:
+    """A product with weights of 8 or 4 bits in groups of 32."""
+    x, numbers, scale = given(m, k), given(n, k * bits // 8, dtype="int8"), given(n, k // 32, dtype="float16")
+    return [x, numbers, scale], [nf.quantized_matmul(x, numbers, scale, bits=bits, activations=activations)], 2
+
+
 def convolution(
     n: int, size: int, ci: int, co: int, window: int, stride: int = 1, groups: int = 1, dtype: str = "float32"
 ) -> Case:
@@ -157,6 +164,12 @@ CASES: dict[str, Callable[[], Case]] = {
     "depthwise_112_96_int8": lambda: convolution_of_bytes(112, 96, 96, 3, groups=96),
     "depthwise_14_576_int8": lambda: convolution_of_bytes(14, 576, 576, 3, groups=576),
     "depthwise_7_960_int8": lambda: convolution_of_bytes(7, 960, 960, 3, groups=960),
+    **{
+        f"{name}_int{bits}{'_int8' * bool(rounded)}": partial(quantised, *sizes, bits, rounded)
+        for name, sizes in {"matvec_4096": (1, 4096, 4096), "matmul_128_384_1536": (128, 384, 1536)}.items()
+        for bits in (8, 4)
+        for rounded in (None, "int8")
+    },
     "attention_12": lambda: attention(12, 128, 32),
     "mlp_step": mlp_step,
 }

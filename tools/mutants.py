@@ -82,7 +82,7 @@ MUTANTS = [
     Mutant("bounds of an index", "index.py", "if d.high < 0:\n        return k.const(True", "if d.high <= 0:\n        return k.const(True", "tests/test_index.py"),
     Mutant("long reductions", "compiler/simplify.py", "a if a < axis else a + 1 for a in axes", "a if a <= axis else a + 1 for a in axes",
            KERNELS + "long"),
-    Mutant("fusion of epilogues", "compiler/fuse.py", "return not (self.anchor(i) or self.passes(i))", "return True", COMPILER),
+    Mutant("fusion of epilogues", "compiler/fuse.py", "return not (self.anchor(i) or self.passes(i) or self.goes_on(i))", "return True", COMPILER),
     Mutant("fusion that changes uses", "compiler/fuse.py", "if len(self.users[i]) != 1 or i in self.outputs:\n                return False",
            "if i in self.outputs:\n                return False", COMPILER),
     Mutant("order of groups", "compiler/fuse.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", KERNELS + "waits"),
