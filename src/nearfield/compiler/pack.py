@@ -18,6 +18,7 @@ from ..dtype import DType
 from ..graph.graph import Graph, Line
 from ..op import REGISTRY
 from .pack_bytes import FOUR, depthwise, filled, of_few_channels
+from .pack_quantised import is_quantised, with_sources
 
 __all__ = ["Packed", "pack"]
 
@@ -34,8 +35,6 @@ MOST = 64  # parts of a sum
 ROOM = 2**23  # elements that all parts together may have
 TILE = 5  # rows that one tile has at least: so many widen what they read themselves
 WIDE = 2**20  # elements of a weight that may be widened in each call
-NARROW = 3  # times the bytes: what is made of so much less is made anew in each call
-WIDENING = {"bitwise_right_shift", "cast", "multiply", "subtract"}  # what quantised weights are made reals with
 WIDER = {"int8": {"int32"}, "uint8": {"int32"}, "float16": {"float32"}}  # what stored elements are multiplied as
 
 
@@ -145,19 +144,6 @@ class _Packer:
     def is_narrow(self, i: int) -> bool:
         return self.lines[i].dtype.name in WIDER
 
-    def is_quantised(self, i: int) -> bool:
-        """Whether line i is cheap arithmetic on what is much smaller in memory: it must not be stored for good."""
-        below, stack, size = {i}, [i], 0
-        while stack:
-            line = self.lines[stack.pop()]
-            if line.op == "input":
-                size += prod(line.shape) * line.dtype.itemsize
-            elif line.op not in WIDENING and REGISTRY[line.op].family not in ("movement", "source"):
-                return False
-            stack += (new := set(line.args) - below)
-            below |= new
-        return NARROW * size <= prod(self.lines[i].shape) * self.lines[i].dtype.itemsize
-
     def are_bytes(self, *factors: int) -> bool:
         """Whether both factors are bytes, one at least signed."""
         names = [self.lines[self.stored(i)].dtype.name for i in factors]
@@ -190,9 +176,11 @@ class _Packer:
             dtype = self.lines[b].dtype
             wide = dtype if rows > TILE and prod(self.lines[b].shape) <= WIDE else None
             b = self.widened(self.panels(self.stored(b), spec, sizes, steps, wide=wide), dtype)
-        elif self.is_quantised(b):
+        elif is_quantised(self.lines, b):
             if rows > TILE and prod(self.lines[b].shape) <= WIDE:
                 b = self.panels(b, spec, sizes, steps, passing=True)
+            elif fixed and len(spec.right) == 2 and spec.right[0] in spec.columns:
+                b = with_sources(self.lines, b, self.add, self.side_by_side)
         elif fixed or (rows >= FEW and not near):
             b = self.panels(b, spec, sizes, steps)
         if columns >= MANY and min(steps[c] for c in spec.summed) >= APART:
@@ -328,6 +316,18 @@ class _Packer:
             x = self.op("slice", x, start=(0, 0, 0), stop=(batch, length, columns), step=(1, 1, 1))
         x = self.op("reshape", x, shape=shape)
         return self.op("permute", x, axes=tuple(order.index(c) for c in spec.right))
+
+    def side_by_side(self, i: int) -> int:
+        """Line i [columns, n] again, read from where eight columns stand side by side in each place."""
+        columns, n = self.lines[i].shape
+        count = -(-columns // PANEL)
+        x = i
+        if columns % PANEL:
+            x = self.op("pad", x, low=(0, 0), high=(count * PANEL - columns, 0), step=(1, 1), value=0.0)
+        x = self.op("permute", self.op("reshape", x, shape=(count, PANEL, n)), axes=(0, 2, 1))
+        self.kept.add(x)
+        x = self.op("reshape", self.op("permute", x, axes=(0, 2, 1)), shape=(count * PANEL, n))
+        return self.op("slice", x, start=(0, 0), stop=(columns, n), step=(1, 1)) if columns % PANEL else x
 
     # Convolutions
 

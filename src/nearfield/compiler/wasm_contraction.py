@@ -20,7 +20,7 @@ from .contraction import Contraction, contraction_of
 from .kernel import Kernel, Store, vary
 from .wasm_schedule import extent, simplified
 
-__all__ = ["PANEL", "Factor", "Tiling", "tiling"]
+__all__ = ["PANEL", "Factor", "Tiling", "factor", "numbered", "tiled", "tiling", "written_out"]
 
 PANEL = 8  # columns that a tile computes
 ROWS = {
@@ -161,10 +161,10 @@ def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
         return None
     types = tuple(kernel.arguments[x.value] for x in (found.a, found.b))
     if relaxed and types[0].itemsize == 1 and types[1].name == "int8":
-        return _tiled(_split(found), types, "dot")
+        return tiled(_split(found), types, "dot")
     if types[0].itemsize != 4 or (types[1].itemsize != 4 and types[1].name != "float16"):
         return None
-    plan = _tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain")
+    plan = tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain")
     return None if plan is None or (types[1].name == "float16" and not plan.is_whole) else plan
 
 
@@ -190,7 +190,7 @@ def _split(c: Contraction) -> Contraction:
     return c
 
 
-def _numbered(variables: tuple[K, ...], number: K) -> dict[K, K]:
+def numbered(variables: tuple[K, ...], number: K) -> dict[K, K]:
     """The variables, as numbered in row-major order; numbers beyond the last only make the first variable too large."""
     table = {}
     for v in reversed(variables[1:]):
@@ -198,16 +198,17 @@ def _numbered(variables: tuple[K, ...], number: K) -> dict[K, K]:
     return table | dict.fromkeys(variables[:1], number)
 
 
-def _tiled(c: Contraction, types: tuple[DType, ...], kind: str) -> Tiling | None:
+def tiled(c: Contraction, types: tuple[DType, ...], kind: str) -> Tiling | None:
+    """How to compute a contraction of two loads; None if they do not lie as tiles read them, or are too small."""
     _, rows, columns, length = c.sizes
     if columns < 4 or length < SHORT:
         return None
     row, panel, lane = k.var("row", rows), k.var("panel", -(-columns // PANEL)), k.var("lane", PANEL)
     near = sorted(c.rows, key=lambda v: -(vary(c.a.args[0], v) or 0))  # neighbouring rows lie near each other
-    table = _numbered(tuple(near), row if rows > 1 else k.const(0, "index"))
-    table |= _numbered(c.columns, panel * PANEL + lane if columns > PANEL else lane)
-    a = _factor(c.a, c.summed, table, types[0])
-    b = _factor(c.b, c.summed, table, types[1])
+    table = numbered(tuple(near), row if rows > 1 else k.const(0, "index"))
+    table |= numbered(c.columns, panel * PANEL + lane if columns > PANEL else lane)
+    a = factor(c.a, c.summed, table, types[0])
+    b = factor(c.b, c.summed, table, types[1])
     if a is None or b is None or lane in a.place.free:
         return None
     _, terms = linear(b.place)
@@ -227,7 +228,7 @@ def _tiled(c: Contraction, types: tuple[DType, ...], kind: str) -> Tiling | None
     return Tiling(c.batch, row, panel, lane, a, b, summed, store, total, columns, kind)
 
 
-def _factor(x: K, summed: tuple[K, ...], table: dict[K, K], dtype: DType) -> Factor | None:
+def factor(x: K, summed: tuple[K, ...], table: dict[K, K], dtype: DType) -> Factor | None:
     """A factor's place and steps, if the variables of the sum each move it by a fixed step that is not negative."""
     constant, terms = linear(k.substitute(x.args[0], table))
     place = k.const(constant, "index")

@@ -10,6 +10,7 @@ from .wasm_contraction import tiling
 from .wasm_depthwise import compile_depthwise
 from .wasm_dot import Dots
 from .wasm_loops import WORTH, Compiled, compile_kernel
+from .wasm_quantised import QuantisedTiles, quantised_tiling
 from .wasm_scatter import compile_scatter
 from .wasm_tile import Tiles
 
@@ -93,10 +94,12 @@ def assemble(
 
 def _compile_contraction(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
     """The function of a kernel that is a contraction which tiles suit, or None."""
-    plan = tiling(kernel, relaxed=relaxed)
+    quantised = quantised_tiling(kernel, relaxed=relaxed)
+    plan = quantised or tiling(kernel, relaxed=relaxed)
     if plan is None:
         return None
-    body = (Dots if plan.kind == "dot" else Tiles)(kernel, plan).written()
+    tiles = QuantisedTiles(kernel, quantised) if quantised else (Dots if plan.kind == "dot" else Tiles)(kernel, plan)
+    body = tiles.written()
     grain = -(-WORTH * plan.total_parts // max(1, cost(kernel)))
     return Compiled(len(kernel.arguments) + 2, body, plan.total_parts, max(1, grain))
 
