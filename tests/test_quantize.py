@@ -89,6 +89,22 @@ def test_products(bits: int, group: int, rows: int, columns: int, device: str) -
     assert abs(rounded - want).max() < 0.02 * abs(want).max()
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "length"), [(1, 65, 544), (3, 97, 288), (7, 130, 320), (1, 66, 8192), (2, 70, 4352)]
+)
+def test_teams_share_out_sums(rows: int, columns: int, length: int, device: str) -> None:
+    """Sizes that divide evenly by nothing: pieces that are not there, a column too many, loops."""
+    x, w = drawn(rows, length, seed=1), drawn(columns, length)
+    for bits in (4, 8):
+        packed, scale = nf.quantize(w, bits=bits)
+        want = x @ meant(packed, scale, bits).T
+        bias = drawn(columns, seed=2)
+        got = nf.tanh(nf.quantized_matmul(x, packed, scale, bits=bits) * 0.01 + bias)
+        np.testing.assert_allclose(got.numpy(), np.tanh(want * 0.01 + bias), atol=1e-4)
+        rounded = nf.quantized_matmul(x, packed, scale, bits=bits, activations="int8").numpy()
+        assert abs(rounded - want).max() < 0.02 * abs(want).max()
+
+
 def test_rows_of_a_batch_and_float16(device: str) -> None:
     x, w = drawn(2, 3, 64, seed=1), drawn(5, 64)
     packed, scale = nf.quantize(w, bits=8)
@@ -235,3 +251,22 @@ def test_no_wide_copy_stays(target: str, held: bool, activations: str | None, gr
         wide = 4 * 512 * 1024
         once = wide if target == "wasm" and rows > 5 else 0  # a wide copy that lasts for one product
         assert program.arena < once + wide, f"{rows} rows of {bits} bits"
+
+
+def test_few_rows_are_one_kernel_of_sums_of_four_products() -> None:
+    for bits, rows in product((8, 4), (1, 8)):
+        program = compiled(rows, bits, "int8", "webgpu", held=True, gradient=False)
+        *_, last = program.kernels
+        assert last.code.count("dot4I8Packed") == 8 * 2 * rows  # of a group of 32, for two columns
+        assert not [b for b in program.buffers if b.dtype == "int32"]  # sums of groups are nowhere stored
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("rows", "columns", "length"), [(2, 64, 256), (5, 67, 264), (7, 65, 2000), (3, 80, 258)])
+def test_few_rows_of_reals(dtype: str, rows: int, columns: int, length: int, device: str) -> None:
+    x, w = drawn(2, rows, length, seed=1), drawn(2, columns, length).astype(dtype)
+    want = np.einsum("bmk,bnk->bmn", x, w.astype("float32"))
+    got = nf.einsum("bmk,bnk->bmn", x, nf.astype(nf.asarray(w), "float32"))
+    np.testing.assert_allclose(got.numpy(), want, atol=2e-3)
+    half = nf.einsum("bmk,bnk->bmn", nf.asarray(x, dtype="float16"), nf.asarray(w, dtype="float16"))
+    np.testing.assert_allclose(half.numpy(), want, rtol=2e-2, atol=0.2)

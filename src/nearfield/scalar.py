@@ -7,6 +7,7 @@ Types are those that arithmetic happens in: float32, float64, int32, uint32, int
 range is known and whose sums, quotients and remainders are simplified when they are built (index.py).
 """
 
+import operator
 import struct
 from collections.abc import Callable
 from math import copysign, inf, nan
@@ -310,6 +311,8 @@ def _compare(op: str, a: K, b: object) -> K:
         return INDEX_RULES[op](a, b)
     if a.type != b.type:
         raise TypeError(f"K {op}: types {a.type} and {b.type} differ")
+    if a.op == b.op == "const" and a.type in ("int32", "uint32", "int64"):
+        return const(getattr(operator, op)(const_value(a), const_value(b)), "bool")
     return make(op, "bool", (a, b))
 
 

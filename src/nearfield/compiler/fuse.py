@@ -29,6 +29,7 @@ CHEAP_OPS = {
     "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "negative", "not_equal", "sign",
     "square", "subtract", "where",
 }  # fmt: skip
+GROUP_ROWS, GROUP = 8, 128  # rows, and terms of each sum, of which further sums are made at once
 NARROW = 3  # times the bytes: what is so much wider than what it is made of is never stored for a contraction to read
 
 
@@ -47,8 +48,8 @@ class Fusion:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, bindings: int, kept: set[int]) -> None:
-        self.graph, self.bindings = graph, bindings
+    def __init__(self, graph: Graph, bindings: int, kept: set[int], few: bool) -> None:
+        self.graph, self.bindings, self.few = graph, bindings, few
         self.lines = graph.lines
         self.families = ["input" if line.op == "input" else REGISTRY[line.op].family for line in self.lines]
         self.rows: dict[tuple[int, tuple[int, ...], tuple[int, ...]], bool] = {}
@@ -171,7 +172,7 @@ class _Fuser:
                 shape = self.lines[self.lines[i].args[0]].shape
                 if self.row_uses(i, axes, shape):
                     return False
-            return not (self.anchor(i) or self.passes(i))
+            return not (self.anchor(i) or self.passes(i) or self.goes_on(i))
         self.hot[i] = max((self.heat(i, user) for user in self.users[i]), default=0)
         if self.family(i) == "movement" or self.lines[i].op in SPREADING:
             return False  # its source is stored instead
@@ -255,6 +256,27 @@ class _Fuser:
             return False
         (root,) = self.homes[i]
         return not self.heavy(root) and self.straight(i, root, BIJECTIVE | {"slice"})
+
+    def goes_on(self, i: int) -> bool:
+        """Inline sums of few rows over short groups where sums are made of these, over the letter of the groups."""
+        spec = dict(self.lines[i].attrs).get("spec", "") if self.few else ""
+        if not spec or i in self.outputs:
+            return False
+        (left, right), out = spec.partition("->")[0].split(","), spec.partition("->")[2]
+        sizes = dict(zip(left + right, (n for a in self.lines[i].args for n in self.lines[a].shape), strict=True))
+        rows = min(prod(sizes[c] for c in out if c not in other) for other in (left, right))
+        length = prod(sizes[c] for c in left if c not in out)
+        if out[-1:] not in left or out[-1:] not in right or rows > GROUP_ROWS or length > GROUP:
+            return False
+        shape = self.lines[i].shape
+        while self.family(i) != "reduction":
+            if len(self.users[i]) != 1 or self.lines[i].shape != shape or i in self.stored:
+                return False
+            (i,) = self.users[i]
+            if self.family(i) not in ("elementwise", "reduction"):
+                return False
+        made = i in self.stored or i in self.anchors.values()
+        return made and self.lines[i].op == "sum" and dict(self.lines[i].attrs)["axes"] == (len(shape) - 1,)
 
     def straight(self, i: int, root: int, movement: frozenset[str] = BIJECTIVE) -> bool:
         """Whether the way from i to the root is single and changes no element's number of uses."""
@@ -383,10 +405,11 @@ def fuse(graph: Graph, bindings: int, prepared: Prepared | None = None, *, few: 
     """What to store and what to inline, for kernels of at most `bindings` arguments.
 
     prepared  lines that are made once and not at each call: no kernel makes both kinds; and those that must be stored
-    few       make small outputs together, though what they are made of must wait for it: starting a kernel costs more
+    few       make small outputs together, though what they are made of must wait for it, and sums of groups in the
+              kernel that adds them up, where its threads share them out: starting a kernel costs more
     """
     prepared = prepared or Prepared()
-    fuser = _Fuser(graph, bindings, prepared.kept)
+    fuser = _Fuser(graph, bindings, prepared.kept, few)
     fusion = fuser.run()
     reads_only = {
         r

@@ -3,6 +3,7 @@
 from .choice import Choices
 from .kernel import Kernel
 from .wgsl_columns import spell_columns
+from .wgsl_matvec import spell_matvec
 from .wgsl_points import spell_points
 from .wgsl_rows import spell_rows
 from .wgsl_scatter import spell_scatter
@@ -15,7 +16,8 @@ __all__ = ["spell_kernel"]
 def spell_kernel(kernel: Kernel, choices: Choices) -> tuple[str, tuple[int, int, int]]:
     """The WGSL text, and the workgroups to run."""
     return (
-        spell_tile(kernel, choices)
+        spell_matvec(kernel, choices)
+        or spell_tile(kernel, choices)
         or spell_scatter(kernel)
         or spell_columns(kernel)
         or spell_rows(kernel)

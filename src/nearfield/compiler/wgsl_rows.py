@@ -31,8 +31,8 @@ NARROW = 8  # values that each thread folds by itself in workgroup memory
 def _row_axes(kernel: Kernel) -> int | None:
     """How many leading axes number the rows, if all reductions are long, contiguous and the same along the rest."""
     folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce"]
-    if not folds:
-        return None
+    if not folds or any(n.free & set(m.value[1]) for m in folds for n in folds):
+        return None  # a sum of sums: each thread would need the others for each of its own
     free = frozenset().union(*(n.free for n in folds if n.free <= frozenset(kernel.axes)))
     count = max((kernel.axes.index(v) + 1 for v in free), default=0)
     longest = max(prod(v.value[1] for v in n.value[1]) for n in folds)

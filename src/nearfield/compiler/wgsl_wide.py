@@ -62,7 +62,7 @@ def widths(values: Iterable[K], stores: Iterable[Store], dtypes: tuple[DType, ..
     loads = [(n.value, n.args) for n in walk(list(values)) if n.op == "load"]
     loads += [(s.argument, (s.index,)) for s in stores]
     found: dict[int, int] = {}
-    for lanes in (VECTOR, 8):
+    for lanes in (VECTOR, 8, 16):
         brought: dict[tuple[object, ...], set[int]] = {}
         for buffer, (index, *mask) in loads:
             wide = lanes_of(index, lanes) if lanes * dtypes[buffer].itemsize <= 16 else None
