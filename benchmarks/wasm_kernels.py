@@ -102,8 +102,8 @@ def convolution(
     return [x, w, bias], [y], 2
 
 
-def matmul_of_bytes(m: int, k: int, n: int) -> Case:
-    a, b = given(m, k, dtype="int8"), given(k, n, dtype="int8")
+def matmul_of_bytes(m: int, k: int, n: int, left: str = "int8") -> Case:
+    a, b = given(m, k, dtype=left), given(k, n, dtype="int8")
     return [a, b], [nf.matmul(nf.astype(a, "int32"), nf.astype(b, "int32"))], 1
 
 
@@ -156,6 +156,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "conv3_7_512_float16": lambda: convolution(1, 7, 512, 512, 3, dtype="float16"),
     "pointwise_14_96_576_float16": lambda: convolution(1, 14, 96, 576, 1, dtype="float16"),
     "matmul_1024_int8": lambda: matmul_of_bytes(1024, 1024, 1024),
+    "matmul_1024_uint8": lambda: matmul_of_bytes(1024, 1024, 1024, "uint8"),
     "conv3_56_64_int8": lambda: convolution_of_bytes(56, 64, 64, 3),
     "pointwise_14_96_576_int8": lambda: convolution_of_bytes(14, 96, 576, 1),
     "pointwise_14_576_96_int8": lambda: convolution_of_bytes(14, 576, 96, 1),
