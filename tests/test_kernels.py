@@ -1,5 +1,7 @@
 """Kernels where their grids, tiles and rows end: sizes that fill no workgroup, or more than one direction of a grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -134,7 +136,10 @@ def test_what_waits_for_a_kernel_does_not_join_it() -> None:
     np.testing.assert_array_equal(first.numpy(), x * 2)
 
 
-@pytest.mark.parametrize("cut", wgsl_tiling.TILINGS, ids=lambda t: f"{t.rows}x{t.columns}")
+TILINGS = [replace(t, written=n) for t in wgsl_tiling.TILINGS for n in (wgsl_tiling.STEPS, t.deep)]
+
+
+@pytest.mark.parametrize("cut", TILINGS, ids=lambda t: f"{t.rows}x{t.columns}, {t.written} of {t.deep}")
 def test_every_tiling(cut: wgsl_tiling.Tiling, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way to cut a product into tiles gives the same, also where the last tiles are not full."""
     monkeypatch.setattr(wgsl_tile, "tiling", lambda *sizes: cut)

@@ -237,15 +237,15 @@ def _assemble(
 def _webgpu(
     program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target
 ) -> Program:
-    compiled, sizes = [], []
-    for n, kernel in enumerate(kernels):
-        text, size = spell_kernel(kernel, target.choices)
-        compiled.append(Compiled(f"{kernel.name}_{n}", text, len(kernel.arguments)))
-        sizes.append(size)
+    found: dict[int, tuple[Compiled, tuple[int, int, int]]] = {}
+    # those with the most to do come first: if they compile meanwhile, they take longest
+    for n in sorted(range(len(kernels)), key=lambda n: -cost(kernels[n])):
+        text, size = spell_kernel(kernels[n], target.choices)
+        found[n] = Compiled(f"{kernels[n].name}_{n}", text, len(kernels[n].arguments)), size
         if target.spelled is not None:
-            target.spelled(compiled[-1])
-    steps = tuple(Step(at, args, sizes[at], cost(kernels[at])) for at, args in calls)
-    return replace(program, kernels=tuple(compiled), steps=steps)
+            target.spelled(found[n][0])
+    steps = tuple(Step(at, args, found[at][1], cost(kernels[at])) for at, args in calls)
+    return replace(program, kernels=tuple(found[n][0] for n in range(len(kernels))), steps=steps)
 
 
 def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:
