@@ -232,6 +232,28 @@ def test_a_trace_that_fails_leaves_no_state() -> None:
     assert step(nf.asarray(X)).item() < first
 
 
+def first_losses(*, begin: bool) -> list[float]:
+    model, adam = nn.Sequential(linear(3, 3)), optim.Adam(0.1)
+    slope = nn.value_and_grad(model, lambda x: nf.mean(nf.square(model(x))))
+    if begin:
+        adam.init(model)
+
+    @nf.jit
+    def step(x: nf.Tensor) -> nf.Tensor:
+        loss, grads = slope(x)
+        adam.update(model, grads)
+        return loss
+
+    losses = [step(nf.asarray(X)).item() for _ in range(4)]
+    assert len(step.recordings) == 1
+    return losses
+
+
+def test_an_optimiser_that_is_new_is_compiled_for_once() -> None:
+    """Its slots are there before the first step, as zeros, and the steps are those of one that was initialised."""
+    assert first_losses(begin=False) == first_losses(begin=True)
+
+
 class Pair(nn.Module):
     def __init__(self) -> None:
         self.a, self.b = nf.asarray(X), nf.asarray(X + 10)

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import update_wrapper
+from math import prod
 from types import MethodType
 from typing import Any
 
@@ -14,7 +15,7 @@ from .random import default_generator
 from .replay import Recording, Replay
 from .runtime import current_device
 from .state import changes, keep_only
-from .tensor import Node, Tensor
+from .tensor import Node, Tensor, leaf
 from .trace import trace
 from .tree import flatten_tree, unflatten_tree
 
@@ -121,6 +122,8 @@ class Jit:
         recording = self.recordings.get(key)
         if recording is None:
             recording = self._record(leaves, structure, inputs, owners)
+            if _begun(recording, owners):  # traced as in all later calls, so that there is one Program for all
+                return self._found(leaves, structure, inputs, form)
             _remember(self.recordings, key, recording)
         if recording.draws:
             owners = [*owners, default_generator()]
@@ -204,6 +207,23 @@ def _recorded(
     placeholders = [t.node for t in inputs] + [t.node for tensors in held for t in tensors.values()]
     graph, feeds = trace(roots, placeholders)
     return Recording(graph, len(inputs), feeds[len(placeholders) :], structure, fixed, changed, names)
+
+
+def _begun(recording: Recording, owners: list[Any]) -> bool:
+    """Give owners the state that the trace has made, where that begins at 0; False if there is none, or other."""
+    made = [
+        (owners[which], name, shape, dtype)
+        for n, (which, name), (shape, dtype) in zip(
+            recording.changed, recording.names, recording.forms[recording.count :], strict=True
+        )
+        if n < 0
+    ]
+    if not made or not all(getattr(owner, "begins_at_zero", False) for owner, *_ in made):
+        return False
+    for owner, name, shape, dtype in made:
+        zeros = bytes(prod(shape) * dtype.itemsize)
+        owner.set_state_tensors({name: leaf(zeros, shape, dtype)})
+    return True
 
 
 def _mode(owners: list[Any], state: list[Tensor]) -> tuple[Any, ...]:

@@ -30,6 +30,7 @@ class Optimizer(Stateful):
     """
 
     slot_names: tuple[str, ...] = ()
+    begins_at_zero = True
 
     def __init__(self, learning_rate: Rate) -> None:
         self.step = _value(0, "int32")
