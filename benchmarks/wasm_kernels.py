@@ -144,6 +144,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "matmul_1024": lambda: matmul(1024, 1024, 1024),
     "matvec_4096": lambda: matmul(1, 4096, 4096),
     "conv3_56_64": lambda: convolution(1, 56, 64, 64, 3),
+    "conv3_28_128": lambda: convolution(1, 28, 128, 128, 3),
     "conv3_14_256": lambda: convolution(1, 14, 256, 256, 3),
     "conv3_7_512": lambda: convolution(1, 7, 512, 512, 3),
     "conv7_224_3": lambda: convolution(1, 224, 3, 64, 7, 2),

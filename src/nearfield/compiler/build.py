@@ -249,8 +249,10 @@ def _webgpu(
 
 
 def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:
+    from .wasm_cases import by_cases
     from .wasm_module import assemble, places_of
 
+    kernels = [by_cases(kernel) for kernel in kernels]
     relaxed = "relaxed-simd" in target.features
     entries = [(e.name, e.start, e.stop) for e in program.entries]
     module = assemble(kernels, calls, entries, relaxed=relaxed, places=places_of(program.buffers))

@@ -17,12 +17,14 @@ from typing import Any
 from ..dtype import DType
 from ..graph.graph import Graph, Line
 from ..op import REGISTRY
+from . import winograd
 from .pack_bytes import FOUR, depthwise, filled, of_few_channels
 from .pack_quantised import is_quantised, with_sources
+from .writer import Writer
 
-__all__ = ["Packed", "pack"]
+__all__ = ["PANEL", "Packed", "pack"]
 
-PANEL = 8
+PANEL = 8  # columns
 MOVES = {"reshape", "permute", "slice", "windows"}
 LEAST = 2**15  # multiplications that are worth more than being laid out for
 FEW = 24  # rows that a right factor must serve to be laid out in each call
@@ -78,29 +80,16 @@ class _Spec:
         return f"{self.left},{self.right}->{self.out}"
 
 
-class _Packer:
+class _Packer(Writer):
     def __init__(self, graph: Graph, weights: frozenset[int], *, dots: bool) -> None:
+        super().__init__()
         self.graph, self.weights, self.dots = graph, weights, dots
-        self.lines: list[Line] = []
-        self.seen: dict[Line, int] = {}
         self.number: list[int] = []
-        self.kept: set[int] = set()
-        self.passing: set[int] = set()  # of those, copies that last for one product only
-        self.fixed: set[int] = set()  # lines that depend on weights and constants alone
-
-    def add(self, line: Line) -> int:
-        if line.op != "input" and line in self.seen:
-            return self.seen[line]
-        self.lines.append(line)
-        at = self.seen[line] = len(self.lines) - 1
-        if line.op != "input" and all(a in self.fixed for a in line.args):
-            self.fixed.add(at)
-        return at
-
-    def op(self, name: str, *args: int, **attrs: Any) -> int:
-        lines = [self.lines[a] for a in args]
-        shape, dtype = REGISTRY[name].infer([x.shape for x in lines], [x.dtype for x in lines], attrs)
-        return self.add(Line(name, args, tuple(attrs.items()), shape, dtype))
+        self.users: list[list[int]] = [[] for _ in graph.lines]
+        for i, line in enumerate(graph.lines):
+            for a in dict.fromkeys(line.args):
+                self.users[a].append(i)
+        self.passing: set[int] = set()  # of what is stored, copies that last for one product only
 
     def run(self) -> Packed:
         for line in self.graph.lines:
@@ -346,6 +335,8 @@ class _Packer:
             if y:
                 return y
         if line.dtype.kind == "f":
+            if w in self.fixed and not self.is_narrow(self.stored(w)) and winograd.suits(line.shape, window, attrs):
+                return self.in_tiles(line)
             return self.windowed(self.padded(x, attrs), w, attrs, line.dtype)
         x, w = self.stored(x), self.stored(w)
         if window[-2] % FOUR and rank == 2 and window[-3] == attrs["dilation"][-1] == max(attrs["spread"]) == 1:
@@ -366,6 +357,32 @@ class _Packer:
         x = self.widened(x, dtype)
         spec = _Spec(f"ngc{space}{places}", f"{places}gcd", f"n{space}gd")
         return self.product(spec, x, w) or self.op("einsum", x, w, spec=str(spec))
+
+    def in_tiles(self, line: Line) -> int:
+        """The convolution in fewer multiplications (winograd.py)."""
+        x, w = line.args
+        attrs, side = dict(line.attrs), winograd.SIDE
+        shape = (line.shape[0], *(-(-n // side) * side for n in line.shape[1:3]), *line.shape[3:])
+        more = (new - n for new, n in zip(shape[1:3], line.shape[1:3], strict=True))
+        pad = tuple((low, high + n) for (low, high), n in zip(attrs["pad"], more, strict=True))
+        tiles = winograd.image_tiles(self, self.padded(x, attrs | {"pad": pad}))
+        self.kept.add(tiles)
+        spec = _Spec("nxtygc", "tgcd", "tnxygd")
+        y = winograd.results(self, self.product(spec, tiles, winograd.window_tiles(self, w)))
+        y = self.interleaved(y, shape, (side, side))
+        if shape == line.shape and self.is_elementwise_next():
+            return y  # the tiles' results go where their sum with a bias, or whatever is made of them, belongs
+        self.kept.add(y)
+        return self.op("slice", y, start=(0,) * 5, stop=line.shape, step=(1,) * 5)
+
+    def is_elementwise_next(self) -> bool:
+        """Whether all that becomes of the line that is rewritten is work on each of its elements, or an output."""
+        at = len(self.number)
+        while len(self.users[at]) == 1:
+            (at,) = self.users[at]
+            if self.graph.lines[at].op != "reshape":
+                return REGISTRY[self.graph.lines[at].op].family == "elementwise"
+        return not self.users[at]
 
     def apart(self, line: Line) -> int:
         """A window of one element over what is spread: its results are spread."""

@@ -18,11 +18,11 @@ from ..index import linear
 from ..scalar import K, walk
 from .contraction import Contraction, contraction_of
 from .kernel import Kernel, Store, vary
+from .pack import PANEL
 from .wasm_schedule import extent, simplified
 
 __all__ = ["PANEL", "Factor", "Tiling", "factor", "numbered", "tiled", "tiling", "written_out"]
 
-PANEL = 8  # columns that a tile computes
 ROWS = {
     "fused": 6,
     "plain": 5,
