@@ -199,3 +199,40 @@ def test_programs_found_on_disk_run(folder: Path) -> None:
             runtime.forget_programs()
             np.testing.assert_array_equal((nf.asarray(X) * 3.0).numpy(), X * 3)
     assert len(files(folder, "program")) == 1
+
+
+class Remembered:
+    """A mirror that holds what it was told, the file used last at the end."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def put(self, name: str, data: bytes) -> None:
+        self.files.pop(name, None)
+        self.files[name] = data
+
+    def use(self, name: str) -> None:
+        self.files[name] = self.files.pop(name)
+
+    def remove(self, name: str) -> None:
+        del self.files[name]
+
+
+def test_a_mirror_has_what_the_folder_has(folder: Path) -> None:
+    """After writing, reading, finding damage and making room, bytes and order of use."""
+    small, mirror = Cache(None), Remembered()
+    small.settle(folder, mirror, 5_000)
+    for n in range(4):
+        small.put("a", f"key {n}", bytes([n]) * 1000)
+        os.utime(small._path("a", f"key {n}"), (n, n))
+    assert small.get("a", "key 0") == bytes(1000)
+    assert list(mirror.files)[-1] == small._path("a", "key 0").name
+    small._path("a", "key 1").write_bytes(b"damaged")
+    assert small.get("a", "key 1") is None
+    small._puts = 0
+    for n in range(4, 7):
+        small._puts = 0
+        small.put("a", f"key {n}", bytes([n]) * 1000)
+    assert mirror.files == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert small._path("a", "key 0").name in mirror.files
+    assert small._path("a", "key 2").name not in mirror.files

@@ -17,6 +17,7 @@ from ..dtype import DTYPES
 from ..errors import DeviceError, FormatError, NearfieldError
 from ..program.codec import encode
 from ..program.program import Program
+from .browser_cache import restore, restore_at_once
 from .device import (
     Data,
     Device,
@@ -117,6 +118,8 @@ def describe(name: str) -> str:
 
 def open_device(name: str) -> "BrowserDevice":
     """A device, opened while Python waits if need be; DeviceError if it is missing or cannot be waited for."""
+    if can_run_sync():
+        restore_at_once()
     if name == "wasm":
         try:
             return BrowserDevice(name, _runner().open_at_once(name), is_hardware=False)
@@ -128,6 +131,7 @@ def open_device(name: str) -> "BrowserDevice":
 
 async def open_async(name: str) -> "BrowserDevice":
     """A device; DeviceError if it is missing."""
+    await restore()
     runner = _runner()
     try:
         rows = (await runner.devices()).to_py()

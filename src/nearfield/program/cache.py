@@ -6,6 +6,8 @@ alone, because machine code that somebody else could change must not be run: a f
 
     NEARFIELD_CACHE=off       no files
     NEARFIELD_CACHE=/a/path   another folder than the system's usual one (for Linux ~/.cache/nearfield)
+
+A page has no disk: device/browser_cache.py gives the cache a folder in memory, and is told what changes there.
 """
 
 import os
@@ -15,8 +17,9 @@ from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
-__all__ = ["Cache", "cache"]
+__all__ = ["Cache", "Mirror", "cache"]
 
 MOST = 512 << 20  # bytes of all files; the ones used least recently go first
 TO_SPARE = 0.8  # of that is left when files have gone
@@ -24,14 +27,32 @@ SEAL = 32  # bytes of the hash in front of each file's contents
 PUTS = 32  # files written before sizes are looked at again
 
 
+class Mirror(Protocol):
+    """Who keeps the files of a folder that does not last, by their names. Nobody waits for it."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """A file is new, or has other contents."""
+
+    def use(self, name: str) -> None:
+        """A file was read: it is the one used last."""
+
+    def remove(self, name: str) -> None:
+        """A file is gone."""
+
+
 class Cache:
     """Files in one folder, or with None nowhere."""
 
     def __init__(self, folder: Path | None, most: int = MOST) -> None:
         self.folder = folder
+        self.mirror: Mirror | None = None
         self._most = most
         self._puts = 0
         self._ready = False
+
+    def settle(self, folder: Path, mirror: Mirror, most: int) -> None:
+        """Use a folder whose files are kept elsewhere too."""
+        self.folder, self.mirror, self._most, self._ready = folder, mirror, most, False
 
     def get(self, kind: str, key: str) -> bytes | None:
         """What was put for this key; None if there is nothing, or not what was written."""
@@ -42,8 +63,10 @@ class Cache:
             data = path.read_bytes()
             if sha256(data[SEAL:]).digest() == data[:SEAL]:
                 os.utime(path)  # used now
+                if self.mirror is not None:
+                    self.mirror.use(path.name)
                 return data[SEAL:]
-            path.unlink()
+            self._remove(path)
         return None
 
     def put(self, kind: str, key: str, data: bytes) -> None:
@@ -57,6 +80,8 @@ class Cache:
                 with os.fdopen(number, "wb") as file:
                     file.write(sha256(data).digest() + data)
                 Path(name).replace(path)
+                if self.mirror is not None:
+                    self.mirror.put(path.name, path.read_bytes())
             except OSError:
                 Path(name).unlink(missing_ok=True)
                 raise
@@ -95,8 +120,13 @@ class Cache:
             if total <= TO_SPARE * self._most:
                 break
             with suppress(OSError):
-                path.unlink()
+                self._remove(path)
                 total -= size
+
+    def _remove(self, path: Path) -> None:
+        path.unlink()
+        if self.mirror is not None:
+            self.mirror.remove(path.name)
 
 
 def _is_own(folder: Path) -> bool:
@@ -109,7 +139,7 @@ def _is_own(folder: Path) -> bool:
 def _usual() -> Path | None:
     """Where this system keeps files that can be made again."""
     if sys.platform == "emscripten":
-        return None  # a page has no disk
+        return None  # until a device is opened
     try:
         if sys.platform == "win32":
             return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nearfield" / "cache"
