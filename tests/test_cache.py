@@ -33,6 +33,25 @@ nf.use("wasm")
 print(nf.exp(nf.asarray(np.ones(3, "float32")) * 2).tolist(), len(built))
 """
 
+STEP = """
+import nearfield as nf
+from nearfield import nn, optim
+from nearfield.compiler import cached
+model, optimizer = nn.Sequential(nn.Linear(3, 4), nn.relu, nn.Linear(4, 2)), optim.Adam(1e-3)
+both = nn.value_and_grad(model, lambda x: nf.mean(model(x)))
+@nf.jit
+def step(x):
+    loss, grads = both(x)
+    optimizer.update(model, grads)
+    return loss
+built, real = [], cached.build
+cached.build = lambda *args, **more: built.append(1) or real(*args, **more)
+nf.use("wasm")
+x = nf.ones((2, 3))
+step(x).item(), step(x).item()
+print(len(built))
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -189,6 +208,20 @@ def test_a_second_process_does_not_compile(folder: Path) -> None:
     assert first[0] == second[0]
     assert (first[1], second[1]) == ("1", "0")
     assert len(files(folder, "program")) == len(files(folder, "code")) == 1
+
+
+def test_a_step_of_training_is_the_same_in_each_process(folder: Path) -> None:
+    """Texts are hashed differently in each process; the order of what an optimiser makes does not depend on that."""
+    need("wasm")
+    source = str(Path(nf.__file__).parent.parent)
+    built = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "NEARFIELD_CACHE": str(folder), "PYTHONPATH": source, "PYTHONHASHSEED": seed}
+        environment.pop("NEARFIELD_DEBUG", None)
+        said = subprocess.run([sys.executable, "-c", STEP], env=environment, capture_output=True, text=True, check=True)
+        built.append(int(said.stdout))
+    assert built[0] > 0
+    assert built[1] == 0
 
 
 def test_programs_found_on_disk_run(folder: Path) -> None:

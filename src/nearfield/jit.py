@@ -200,7 +200,7 @@ def _recorded(
                 names.append((which, name))
                 roots.append(new[name].node)
             position += 1
-        for name in new.keys() - old.keys():  # state that the function made: slots of an optimiser
+        for name in [name for name in new if name not in old]:  # state that the function made: slots of an optimiser
             changed.append(-1)
             names.append((which, name))
             roots.append(new[name].node)
