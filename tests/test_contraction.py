@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nearfield as nf
+from devices import need
 from nearfield import nn
 from nearfield.compiler.build import Target, build
 from nearfield.compiler.fuse import fuse
@@ -16,6 +17,7 @@ from nearfield.compiler.lower import lower
 from nearfield.compiler.pack import pack
 from nearfield.compiler.prepare import Prepared
 from nearfield.compiler.wasm_contraction import Tiling, tiling
+from nearfield.compiler.wasm_streams import is_streamed
 from nearfield.device.open import open_device
 from nearfield.graph.graph import Graph
 from nearfield.graph.interpret import interpret
@@ -129,6 +131,27 @@ def test_products_in_panels(sizes: tuple[int, int, int], *, turned: bool) -> Non
 
     agree(make, a, b, bias)
     assert len(tilings_of(graph_of(make, (a, b, bias)))) == 1
+
+
+@pytest.mark.parametrize("sizes", [(2500, 33), (768, 100), (301, 257), (1203, 64)])
+def test_one_row_goes_along_four_panels_at_once(sizes: tuple[int, int]) -> None:
+    """Whole panels, four and fewer, and the columns that are left; results in the places of their panels."""
+    need("wasm")
+    length, columns = sizes
+    x, w, bias = whole(1, length), whole(length, columns), whole(columns)
+
+    def make(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
+        return nf.maximum(x @ w + bias, 0.0)
+
+    (found,) = tilings_of(graph_of(make, (x, w, bias)), frozenset([1, 2]))
+    assert is_streamed(found)
+    with nf.use("wasm"):
+        fixed, offset = nf.asarray(w), nf.asarray(bias)
+        step = nf.jit(lambda x: make(x, fixed, offset))
+        for _ in range(3):
+            np.testing.assert_array_equal(step(nf.asarray(x)).numpy(), np.maximum(x @ w + bias, 0))
+    panels = normal(-(-columns // 8), length, 8)
+    check("einsum", x, panels, spec="ab,pbc->apc", tol=1e-4)
 
 
 def test_gradients_are_tiled() -> None:

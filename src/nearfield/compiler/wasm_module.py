@@ -12,6 +12,7 @@ from .wasm_dot import Dots
 from .wasm_loops import WORTH, Compiled, compile_kernel
 from .wasm_quantised import QuantisedTiles, quantised_tiling
 from .wasm_scatter import compile_scatter
+from .wasm_streams import STREAMS, Streams, is_streamed
 from .wasm_tile import Tiles
 
 __all__ = ["Module", "Place", "assemble", "places_of"]
@@ -98,10 +99,13 @@ def _compile_contraction(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
     plan = quantised or tiling(kernel, relaxed=relaxed)
     if plan is None:
         return None
-    tiles = QuantisedTiles(kernel, quantised) if quantised else (Dots if plan.kind == "dot" else Tiles)(kernel, plan)
+    streamed = not quantised and is_streamed(plan)
+    form = Streams if streamed else Dots if plan.kind == "dot" else Tiles
+    tiles = QuantisedTiles(kernel, quantised) if quantised else form(kernel, plan)
     body = tiles.written()
+    unit = STREAMS if streamed else 1
     grain = -(-WORTH * plan.total_parts // max(1, cost(kernel)))
-    return Compiled(len(kernel.arguments) + 2, body, plan.total_parts, max(1, grain))
+    return Compiled(len(kernel.arguments) + 2, body, plan.total_parts, max(1, -(-grain // unit)) * unit)
 
 
 def _compile(kernel: Kernel, relaxed: bool) -> Compiled:

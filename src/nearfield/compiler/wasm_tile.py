@@ -50,7 +50,8 @@ class Tiles(Values):
 
     def __init__(self, kernel: Kernel, plan: Tiling) -> None:
         super().__init__(kernel.arguments, plan.kind != "plain")
-        self.jams = (plan.row, plan.lane)
+        self.plan = plan
+        self.jams = self.shifted()
         near = vary(plan.store.index, plan.lane) == 1 and all(t.op == "var" for t in linear(plan.store.index)[1])
         self.eights = near and plan.columns % PANEL == 0  # whether bytes are stored eight at a time
         value, self.saturate = self.stored_value(plan.store, self.eights)
@@ -65,6 +66,10 @@ class Tiles(Values):
         self.splat = self.f.local("v128")
         self.pointers: list[int] = []
         self.right = self.f.local("i32")
+
+    def shifted(self) -> tuple[K, ...]:
+        """The variables whose neighbouring values are computed side by side."""
+        return (self.plan.row, self.plan.lane)
 
     def written(self) -> bytes:
         """The function's entry in the code section."""
@@ -289,6 +294,10 @@ class Tiles(Values):
 
     def _store(self, row: int, column: int, total: bytes) -> None:
         self.shift = {self.plan.row: row, self.plan.lane: column}
+        self.stored(total)
+
+    def stored(self, total: bytes) -> None:
+        """Store what is made of a sum, at the present shift."""
         self.set(self.plan.total, len(self.chain) - 1, total)
         store = self.plan.store
         self.store(store.argument, store.index, self.value(store.value, "v" if self.lane is not None else "s"))
