@@ -173,6 +173,7 @@ CASES: dict[str, Callable[[], Case]] = {
         for rounded in (None, "int8")
     },
     "attention_12": lambda: attention(12, 128, 32),
+    "attention_512": lambda: attention(12, 512, 64),
     "mlp_step": mlp_step,
 }
 

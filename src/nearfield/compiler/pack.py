@@ -335,7 +335,8 @@ class _Packer(Writer):
             if y:
                 return y
         if line.dtype.kind == "f":
-            if w in self.fixed and not self.is_narrow(self.stored(w)) and winograd.suits(line.shape, window, attrs):
+            wide = not self.is_narrow(self.stored(w)) and not is_quantised(self.lines, w)
+            if w in self.fixed and wide and winograd.suits(line.shape, window, attrs):
                 return self.in_tiles(line)
             return self.windowed(self.padded(x, attrs), w, attrs, line.dtype)
         x, w = self.stored(x), self.stored(w)
