@@ -179,6 +179,19 @@ def test_attention_is_tiled() -> None:
     assert len(tilings_of(graph_of(make, (q, key, v)))) == 2
 
 
+def test_wide_results_of_short_sums_are_made_in_blocks() -> None:
+    """Of rows, each block with all panels; the last block has fewer rows."""
+    q, key = whole(3, 131, 16), whole(3, 700, 16)
+
+    def make(q: Tensor, key: Tensor) -> Tensor:
+        return nf.einsum("hqd,hkd->hqk", q, key)
+
+    agree(make, q, key)
+    (found,) = tilings_of(graph_of(make, (q, key)))
+    assert found.blocks == 3
+    assert found.tiles % found.block
+
+
 def test_few_rows_read_a_right_factor_as_it_lies() -> None:
     """Laying it out in panels would cost more than the product; a weight's panels are made once."""
     graph = graph_of(lambda a, b: a @ b, (whole(2, 256), whole(256, 256)))

@@ -32,6 +32,8 @@ ROWS = {
 # step needs (a product, a mask) fit V8's 15 registers
 FOUR = 4  # bytes that one instruction multiplies and adds up in each lane
 NEAR = 384 * 1024  # bytes of the left factor that stay in the second cache while the panels go by
+PANELS = 256 * 1024  # bytes of a right factor that stay there while blocks of rows go by
+STORED = 128 * 1024  # bytes of a block's results, each of whose cache lines is written for two panels
 PARTS = 32  # a range has about this many parts, if it can
 WRITTEN_OUT = 12  # steps of a sum that are written out rather than looped over
 FEW = 5  # rows: fewer, and it costs more to read a right factor across than to multiply
@@ -105,10 +107,16 @@ class Tiling:
 
     @property
     def block(self) -> int:
-        """Tiles of rows that go by one panel after the other, so many that their part of the left factor stays near."""
+        """Tiles of rows that go by one panel after the other, so many that their part of the left factor stays near.
+
+        Where more is stored than read, so do their results: a tile's rows would else be as many waits for memory.
+        """
         unique = self.a.size * (self.a.place.high + 1) // self.rows  # windows overlap, and share what they read
         size = self.rows // self.tiles * min(4 * self.length, max(unique, 64))
         near = max(1, NEAR // size)
+        if self.columns > self.length and self.b.size * self.length * self.columns <= PANELS:
+            stored = 4 * self.columns * (self.rows // self.tiles)
+            near = min(near, max(1, STORED // (size + stored)))
         products = prod(map(extent, self.batch)) * extent(self.panel)
         shared = max(1, self.tiles * products // PARTS)
         blocks = -(-self.tiles // min(near, shared))
