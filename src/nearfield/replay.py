@@ -15,7 +15,7 @@ from .tensor import Node, Tensor, leaf
 from .tree import unflatten_tree
 
 if TYPE_CHECKING:
-    from .compiler.build import Built
+    from .compiler.target import Built
     from .device import Session
 
 __all__ = ["Recording", "Replay"]

@@ -23,8 +23,8 @@ from .tensor import PENDING, Node, Tensor, leaf, method, set_evaluator
 from .trace import ordered, trace
 
 if TYPE_CHECKING:
-    from .compiler.build import Built, Target
     from .compiler.choice import Choices
+    from .compiler.target import Built, Target
 
 __all__ = [
     "compiled",
@@ -161,7 +161,7 @@ def memory_stats() -> Stats:
 
 def target_of(device: Device) -> "Target":
     """What the compiler should know of a device."""
-    from .compiler.build import Target
+    from .compiler.target import Target
 
     most = device.limits.get("maxStorageBuffersPerShaderStage", 32)
     bindings = min(most, 32) if device.name == "webgpu" else 32

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary, ref
 from .device import Memory, Session
 
 if TYPE_CHECKING:
-    from .compiler.build import Built
+    from .compiler.target import Built
 
 __all__ = ["Steady"]
 

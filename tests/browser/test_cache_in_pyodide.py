@@ -10,9 +10,9 @@ from browser.harness import Pyodide, Site, watched_page
 STORED = "caches.open('nearfield').then(store => store.keys()).then(rows => rows.map(row => row.url))"
 COMPUTE = """
 import nearfield as nf
-from nearfield.compiler import cached
-built, real = [], cached.build
-cached.build = lambda *args, **more: built.append(1) or real(*args, **more)
+from nearfield.compiler import build
+built, real = [], build.build
+build.build = lambda *args, **more: built.append(1) or real(*args, **more)
 await nf.init("wasm")
 nf.exp(nf.asarray([0.0, 1.0]) * 0.0).tolist(), len(built)
 """

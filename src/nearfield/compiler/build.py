@@ -3,16 +3,15 @@
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 
 from ..graph.graph import Graph
 from ..graph.verify import verify
 from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
-from .choice import Choices
 from .divide import Part, divide
 from .fuse import Fusion, fuse
 from .kernel import Kernel, cost
@@ -21,42 +20,10 @@ from .pack import pack
 from .plan import Plan, plan
 from .prepare import Prepared, prepare
 from .simplify import simplify
+from .target import Built, Target
 from .wgsl_frame import spell_kernel
 
 __all__ = ["Built", "Target", "build", "build_steady"]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What the code is made for.
-
-    name      "wasm" or "webgpu"
-    features  of docs/spec/program.md, those that may be used
-    bindings  the most arguments of one kernel
-    choices   which of several ways a kernel is made, where that was measured
-    spelled   is given each kernel that is text as soon as it is known, so that it can be compiled meanwhile
-    """
-
-    name: str
-    features: frozenset[str] = frozenset()
-    bindings: int = 8
-    choices: Choices = field(default_factory=Choices)
-    spelled: Callable[[Compiled], None] | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A Program, and where each output of the Graph is found when its entry has run.
-
-    results  for each of the Graph's outputs ("input", n) or ("output", n)
-    once     a Program whose outputs are further inputs of `program`, after the Graph's: it need run only when the
-             inputs at the positions `feeds` have changed, which are all that it takes
-    """
-
-    program: Program
-    results: tuple[tuple[str, int], ...]
-    once: Program | None = None
-    feeds: tuple[int, ...] = ()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ..op import REGISTRY
 from ..ops import SHIPPED
 from ..program.cache import cache
 from ..program.codec import decode, encode
-from .build import Built, Target, build, build_steady
+from .target import Built, Target
 
 __all__ = ["cached_build", "program_key"]
 
@@ -33,6 +33,8 @@ def cached_build(
     """What `build` gives, or with `steady` `build_steady`; from a file if the same compiler has made it before."""
 
     def made() -> Built:
+        from .build import build, build_steady  # in a page, its import takes longer than all that is done here
+
         if steady:
             return build_steady(graph, target, givable, steady)
         return build(graph, target, givable, weights, names, entry)

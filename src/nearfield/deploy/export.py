@@ -208,8 +208,8 @@ def _named(result: Any, names: Sequence[str] | None) -> dict[str, Tensor]:
 
 
 def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Program":
-    from ..compiler.build import Target
     from ..compiler.cached import cached_build
+    from ..compiler.target import Target
 
     wide = [line.dtype.name for line in traced.graph.lines if line.dtype.itemsize == 8]
     if target == "webgpu" and wide:
