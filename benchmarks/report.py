@@ -73,7 +73,8 @@ def best(row: Row, peers: list[str], key: str) -> float | None:
 
 def floor(workload: Workload, limit: dict[str, float]) -> float:
     """Milliseconds in which the machine could do the arithmetic and move the bytes."""
-    return max(workload.flops / limit["fma"], workload.bytes / limit["copy"]) * 1e3
+    rate = limit["fma"] * workload.spec.get("at_once", 1)
+    return max(workload.flops / rate, workload.bytes / limit["copy"]) * 1e3
 
 
 def cell(row: Row, peer: str, key: str) -> str:

@@ -38,7 +38,8 @@ class Workload:
     group   "operator", "model" or "training"
     flops   operations: a multiplication with its addition counts two
     bytes   moved at the least: inputs, weights and outputs once each
-    spec    what other frameworks need to know (peers/); "own": they have no such model
+    spec    what other frameworks need to know (peers/); "own": they have no such model; "at_once": products of bytes
+            that one instruction does in place of one of floats
     """
 
     name: str
@@ -238,7 +239,7 @@ MODELS = [
     Workload("mobilenet_v2", "MobileNetV2, 224", "model", partial(image, models.MobileNetV2), 602 * M, 14.5 * M,
              {"kind": "image"}),
     Workload("mobilenet_v2_int8", "MobileNetV2 in 8 bits, 224", "model", partial(quantised_image, models.MobileNetV2),
-             602 * M, 4.8 * M, {"kind": "image", "own": True}),
+             602 * M, 4.8 * M, {"kind": "image", "own": True, "at_once": 4}),
     Workload("resnet50", "ResNet-50, 224", "model", partial(image, models.ResNet50), 8180 * M, 103 * M,
              {"kind": "image"}),
     Workload("bert_mini", "BERT-mini, 128 tokens", "model", partial(text, "bert_mini"), 872 * M, 12.9 * M,

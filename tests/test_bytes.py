@@ -96,7 +96,7 @@ def test_depthwise_sums_as_they_are() -> None:
 @pytest.mark.parametrize("low", [0.0, -127.0])
 def test_products_become_bytes(columns: int, low: float) -> None:
     """Rounded to even halves, saturated, also where the scale is infinite or no number."""
-    a, b = octets("int8", 13, 32), octets("int8", 32, columns)
+    a, b = octets("int8", 40, 64), octets("int8", 64, columns)
     scale = scales(columns)
     scale[4:8] = [np.inf, -np.inf, np.nan, 0.0]
 
@@ -105,6 +105,14 @@ def test_products_become_bytes(columns: int, low: float) -> None:
 
     with np.errstate(invalid="ignore"):
         agree(make, a, b, biases(columns), scale)
+
+
+def test_sums_begin_with_what_is_of_a_column() -> None:
+    """And with nothing else: here each element has a summand of its own."""
+    a, b = octets("int8", 40, 64), octets("int8", 64, 24)
+    more = np.random.default_rng(5).integers(-1000, 1000, (40, 24)).astype("int32")
+    agree(bytes_scaled, a, b, more, scales(24))
+    agree(bytes_scaled, a, b, more[:, :1], scales(24))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])

@@ -141,6 +141,23 @@ def test_other_shapes_of_networks() -> None:
     assert cosine(np.asarray(small(nf.asarray(x))), np.asarray(model(nf.asarray(x)))) > 0.99
 
 
+class Bounded(nn.Module):
+    """Bounds before a sum, and after it."""
+
+    def __init__(self) -> None:
+        self.first, self.second, self.last = nn.Conv2d(6, 8, 1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.last(nf.minimum(nn.relu(self.second(y)) + y, 0.5))
+
+
+def test_bounds_on_both_sides_of_a_sum() -> None:
+    model, x = made(Bounded), real(4, 8, 8, 6)
+    small = nn.quantize_static(model, x)
+    assert cosine(np.asarray(small(nf.asarray(x))), np.asarray(model(nf.asarray(x)))) > 0.99
+
+
 class Twice(nn.Module):
     """One layer that is called twice, and one once."""
 
