@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 from weakref import WeakSet
@@ -181,7 +182,8 @@ class WgpuDevice(Device):
 
     def expect(self, kernel: Kernel) -> None:
         if not self.is_lost and kernel.bindings <= self.limits["maxStorageBuffersPerShaderStage"]:
-            self.pipelines.begin([kernel])
+            with suppress(*FAILURES):  # `load` will say it
+                self.pipelines.begin([kernel])
 
     def stats(self) -> Stats:
         with self._guard:
