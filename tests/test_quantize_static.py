@@ -212,7 +212,15 @@ def test_accuracy_stays() -> None:
     assert (nearly == kinds).mean() > (exact == kinds).mean() - 0.01
 
 
+def test_a_copy_is_one() -> None:
+    x = real(2, 20, 20, 3)
+    small = nn.quantize_static(made(Net), x)
+    np.testing.assert_array_equal(np.asarray(small.copy()(nf.asarray(x))), np.asarray(small(nf.asarray(x))))
+
+
 def test_errors() -> None:
+    with pytest.raises(nf.ArgumentError, match="not the scales between layers"):
+        nn.quantize_static(made(lambda: nn.Linear(8, 4)), real(2, 8)).load("some.safetensors")
     with pytest.raises(nf.ArgumentError, match="no inputs"):
         nn.quantize_static(made(Net))
     with pytest.raises(nf.ArgumentError, match="a Module"):

@@ -8,7 +8,8 @@ composed of other operations, and rounded so that every device gives the same by
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, NamedTuple
+from os import PathLike
+from typing import Any, ClassVar, NamedTuple, Self
 
 from ..argument import instance
 from ..errors import ArgumentError
@@ -129,6 +130,16 @@ class QuantizedModel(Module):
         feeds = [*given, *(self.others.get(name) for name in traced.names)]
         found = _Bytes(traced, feeds, self.products, self._codes)
         return unflatten_tree(traced.structure, [found.real(i) for i in traced.graph.outputs])
+
+    def load(self, path: str | PathLike[str], *, strict: bool = True) -> Self:
+        """Nothing: the scales of activations are not among the Tensors that a file has.
+
+        errors   ArgumentError
+        """
+        raise ArgumentError(
+            f"QuantizedModel.load: {path} has the Tensors, and not the scales between layers; accepted is a model of "
+            "reals. Load it into that, and call nn.quantize_static with the same inputs; or keep what nf.export writes."
+        )
 
 
 def quantize_static(model: Module, *inputs: Any) -> QuantizedModel:
