@@ -81,6 +81,12 @@ def test_positions_and_indices_belong_together(shape: tuple[int, ...], other: tu
         assert [number(i, values) for i in back] == list(point)
 
 
+def test_quotients_and_remainders_of_quotients_recombine() -> None:
+    """What three axes are made of, and put together again, is the number itself."""
+    i = k.var("i", 12544)
+    assert i // 896 * 896 + i // 64 % 14 * 64 + i % 64 is i
+
+
 def flatten_numbers(point: list[int], shape: tuple[int, ...]) -> int:
     """The row-major position of a point."""
     position = 0

@@ -61,7 +61,7 @@ def _recombine(terms: dict[K, int]) -> dict[K, int]:
         if term.op != "rem":
             continue
         x, n = term.args[0], int(term.args[1].value)
-        quotient = k.make("div", "index", (x, term.args[1]))
+        quotient = div(x, term.args[1])  # in normal form: of a quotient, the quotient of what that is of
         if terms.get(quotient) == c * n:
             rest = {t: v for t, v in terms.items() if t is not term and t is not quotient}
             _, inner = linear(x)

@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let v28 = (v27 < (8));
     let v29 = (v26 & v28);
     let v30 = select(0.0, b0[select(0, v18, v29)], v29);
-    let v31 = v14 * 9 + v16 * 3 + v1 + v17;
+    let v31 = v1 + v13;
     let v32 = b1[v31];
     let v33 = (v30 * v32.x);
     let v34 = select(0.0f, v33, v11);
