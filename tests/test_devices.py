@@ -19,7 +19,7 @@ from handmade_programs import chain, download, loaded, prepared, sums, take_over
 from nearfield.device import Device, available, names, open_async, open_device
 from nearfield.device.device import octets
 from nearfield.errors import DeviceError, FormatError
-from nearfield.program.program import Kernel
+from nearfield.program.program import Kernel, Program
 
 COUNT = 6
 TWOS = struct.pack("<6f", *[2.0] * 6)
@@ -234,21 +234,38 @@ def test_output_takes_over_input(dev: Device) -> None:
     assert dev.stats() == before
 
 
-def test_input_given_twice(dev: Device) -> None:
-    """Where one of them is taken over, the other keeps the old values."""
-    base = take_over(dev.name)
-    # z is never written: what it shows is the memory of the second input after the run
-    program = replace(
+def taking_over_one_of_two(target: str) -> Program:
+    """y = x + 1 in the memory of x; z, which is never written, shows the memory of the second input after the run."""
+    base = take_over(target)
+    return replace(
         base,
         buffers=(*base.buffers, replace(base.buffers[0], name="x2"), replace(base.buffers[1], name="z", alias=2)),
         entries=(replace(base.entries[0], inputs=(0, 2), outputs=(1, 3)),),
     )
-    session = dev.load(program)
+
+
+def test_input_given_twice(dev: Device) -> None:
+    """Where one of them is taken over, the other keeps the old values."""
+    session = dev.load(taking_over_one_of_two(dev.name))
     x = upload(dev, *range(COUNT))
     y, z = session.run("next", [x, x])
     assert (y is x, z is x) == (True, False)
     assert download(y) == [1, 2, 3, 4, 5, 6]
     assert download(z) == [0, 1, 2, 3, 4, 5]
+
+
+def test_calls_in_a_row(dev: Device) -> None:
+    """Each sees its own inputs: those of the call before, others in either place, one twice, one that is too small."""
+    session = dev.load(taking_over_one_of_two(dev.name))
+    a, b, c = (upload(dev, *range(n, n + COUNT)) for n in (0, 10, 20))
+    for first, second in [(a, b), (a, b), (c, b), (c, a), (a, c), (b, c), (b, b), (b, c)]:
+        want, kept = [value + 1 for value in download(first)], download(second)
+        y, z = session.run("next", [first, second])
+        assert (y is first, z is second) == (True, first is not second)
+        assert (download(y), download(z)) == (want, kept)
+        with pytest.raises(DeviceError, match="input 0 has room for 16 bytes, but needs 32"):
+            session.run("next", [upload(dev, 1.0), second])
+        dev.write(b, struct.pack("<6f", *range(30, 36)))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 17, 600])

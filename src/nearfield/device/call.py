@@ -1,7 +1,7 @@
 """Entries prepared for calling: which inputs are checked and which outputs are made, worked out once per Session."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import ge
 
 from ..errors import DeviceError
@@ -23,6 +23,7 @@ class Call:
     cost     the steps' arithmetic beyond what the meeting of threads after each of them costs
     places   for each output the position of the input that it takes over, or 0; `fresh` are the outputs that take none
     numbers  of the buffers that are inputs and outputs; `in_a_row` if each is one more than the one before
+    seen     the serial numbers of the inputs as the last call has left them
     """
 
     entry: Entry
@@ -34,6 +35,7 @@ class Call:
     fresh: tuple[int, ...]
     numbers: tuple[int, ...]
     in_a_row: bool
+    seen: list[int] = field(default_factory=list)
 
 
 def calls(program: Program) -> dict[str, Call]:
@@ -61,30 +63,67 @@ def _call(program: Program, entry: Entry) -> Call:
 Copy = Callable[[Memory, Memory], None]
 
 
-def arrange(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) -> tuple[Sequence[Memory], list[Memory]]:
-    """(inputs, outputs): the memory that the steps work on.
+def arrange(
+    device: Device, call: Call, inputs: Sequence[Memory], copy: Copy
+) -> tuple[Sequence[Memory], list[Memory], Sequence[int] | None]:
+    """(inputs, outputs): the memory that the steps work on; and which inputs are others than in the last call.
 
     copy     copies one block to another: an input that is given again elsewhere, although an output takes over its
              memory, is copied for the other places
+    returns  positions of these inputs, None if all have to be taken for new
     errors   DeviceError if inputs are too few, too small, or on another device
     """
     if len(inputs) != len(call.rooms):
         raise DeviceError(f"{call.entry.name}: {len(inputs)} inputs were given; accepted are {len(call.rooms)}.")
-    # whole lists are compared at once: a step of training may have hundreds of inputs
+    serials = [memory.serial for memory in inputs]
+    others = _others(device, call, inputs, serials)
+    if others is None:
+        inputs = _checked(device, call, inputs, copy)
+        serials = [memory.serial for memory in inputs]
+    call.seen.clear()  # unless all goes well
+    if call.taken:
+        outputs = [inputs[place] for place in call.places]
+        for at in call.fresh:
+            outputs[at] = device.alloc(call.outputs[at][0])
+        for place in call.taken:
+            serials[place] = inputs[place].serial = next_serial()
+    else:
+        outputs = [device.alloc(nbytes) for nbytes, _ in call.outputs]
+    call.seen.extend(serials)
+    return inputs, outputs, others
+
+
+def _others(device: Device, call: Call, inputs: Sequence[Memory], serials: list[int]) -> Sequence[int] | None:
+    """Positions of the inputs that are others than in the last call, if they fit and no output takes them over.
+
+    None if all have to be looked at. A step of training has hundreds of inputs, and all but the first few are what the
+    step before has left.
+    """
+    seen, first = call.seen, 0
+    if len(seen) != len(serials):
+        return None
+    while first < len(seen) and serials[first] != seen[first]:
+        first += 1
+    if serials[first:] != seen[first:]:
+        return None
+    for place, memory in enumerate(inputs[:first]):
+        if memory.device is not device or memory.room < call.rooms[place]:
+            return None
+        if place in call.taken or (call.taken and serials.count(serials[place]) > 1):
+            return None
+    return range(first)
+
+
+def _checked(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) -> Sequence[Memory]:
+    """The inputs, each with memory of its own where that matters; DeviceError if one does not fit."""
+    # whole lists are compared at once
     rooms = [memory.room for memory in inputs]
     at_home = [memory.device for memory in inputs].count(device) == len(inputs)
     if not at_home or (rooms != call.rooms and not all(map(ge, rooms, call.rooms))):
         raise _unfit(device, call, inputs)
     if call.taken and len(set(map(id, inputs))) < len(inputs):
-        inputs = _apart(device, call, inputs, copy)
-    if not call.taken:
-        return inputs, [device.alloc(nbytes) for nbytes, _ in call.outputs]
-    outputs = [inputs[place] for place in call.places]
-    for place in call.taken:
-        inputs[place].serial = next_serial()
-    for at in call.fresh:
-        outputs[at] = device.alloc(call.outputs[at][0])
-    return inputs, outputs
+        return _apart(device, call, inputs, copy)
+    return inputs
 
 
 def _apart(device: Device, call: Call, inputs: Sequence[Memory], copy: Copy) -> Sequence[Memory]:

@@ -265,8 +265,8 @@ class WasmSession(NativeSession):
             self._check_open()
             call = find(self._calls, entry)
             self._made_ready()
-            inputs, outputs = arrange(device, call, inputs, device.copy)
-            self._address(call, [memory.key for memory in (*inputs, *outputs)])
+            inputs, outputs, others = arrange(device, call, inputs, device.copy)
+            self._address(call, inputs, outputs, others)
             self._execute(call)
         return outputs
 
@@ -275,8 +275,8 @@ class WasmSession(NativeSession):
         self.run(entry, inputs)  # also what has to be prepared
         with device.running:
             call = find(self._calls, entry)
-            inputs, outputs = arrange(device, call, inputs, device.copy)
-            self._address(call, [memory.key for memory in (*inputs, *outputs)])
+            inputs, outputs, others = arrange(device, call, inputs, device.copy)
+            self._address(call, inputs, outputs, others)
             store, instance = self._instance(0)
             exports = instance.exports(store)
             for step in self.program.steps[call.entry.start : call.entry.stop]:
@@ -313,8 +313,17 @@ class WasmSession(NativeSession):
         if error is not None:
             raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
 
-    def _address(self, call: Call, addresses: list[int]) -> None:
-        """Write the addresses of inputs and outputs into the arguments."""
+    def _address(
+        self, call: Call, inputs: Sequence[Memory], outputs: Sequence[Memory], others: Sequence[int] | None
+    ) -> None:
+        """Write the addresses of inputs and outputs into the arguments, where they are not what they were."""
+        if others is not None:
+            for place in others:
+                self._words[HEADER + call.numbers[place]] = inputs[place].key
+            for place in call.fresh:
+                self._words[HEADER + call.numbers[len(inputs) + place]] = outputs[place].key
+            return
+        addresses = [memory.key for memory in (*inputs, *outputs)]
         if call.in_a_row:
             pack_into(f"<{len(addresses)}I", self._words, 4 * (HEADER + call.numbers[0]), *addresses)
         else:

@@ -45,7 +45,7 @@ class WgpuSession(NativeSession):
             device.check_open(self._calls)
             call = find(self._calls, entry)
             self._made_ready()
-            inputs, outputs = arrange(device, call, inputs, device.copy)
+            inputs, outputs, _ = arrange(device, call, inputs, device.copy)
             blocks = [memory.key for memory in inputs]
             blocks += [memory.key for memory in outputs]
             key = entry, tuple([block.number for block in blocks])
