@@ -275,6 +275,17 @@ def test_long_sums_through_a_reshape() -> None:
     )
 
 
+def test_long_sums_over_what_lies_in_order() -> None:
+    """Axes that were joined: nothing is stored once more for it."""
+    x, w = whole(5, 14, 14, 64), whole(14 * 14 * 64, 8)
+
+    def make(x: Tensor, w: Tensor) -> Tensor:
+        return nf.reshape(nn.max_pool(x, 2, stride=1, padding="same"), (5, -1)) @ w
+
+    agree(make, x, w)
+    assert not [kernel for kernel in kernels_of(graph_of(make, (x, w))) if kernel.name == "reshape"]
+
+
 def test_left_factors_that_lie_across_are_turned() -> None:
     """The gradient of a weight: both factors lie along what is not summed."""
     x, g = whole(48, 300), whole(48, 128)

@@ -1,6 +1,7 @@
 """Index expressions: whatever is simplified away, the number stays the same, and lies within the bounds."""
 
 import itertools
+import math
 import random
 from typing import Any
 
@@ -94,3 +95,11 @@ def flatten_numbers(point: list[int], shape: tuple[int, ...]) -> int:
         assert 0 <= p < n
         position = position * n + p
     return position
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (14, 14, 64), (2, 3, 5, 7)], ids=str)
+def test_an_index_that_is_cut_and_joined_is_itself(shape: tuple[int, ...]) -> None:
+    """Remainders of quotients too: arrays in order are read without counting axes."""
+    i = k.var("i", math.prod(shape))
+    assert flatten(unflatten(i, shape), shape) is i
+    assert flatten(unflatten(i, shape), shape) + 3 is i + 3

@@ -229,13 +229,15 @@ class _Packer(Writer):
             split = self.split_strides(line)
             if split is not None:
                 return split
-        return tuple(prod(line.shape[axis + 1 :]) for axis in range(len(line.shape)))
+        return _contiguous(line.shape)
 
     def split_strides(self, line: Line) -> tuple[int, ...] | None:
-        """The strides of a reshape that only splits axes, or adds or drops such of size 1."""
+        """The strides of a reshape of what lies in order, or that only splits axes, or adds or drops such of size 1."""
         if line.op != "reshape":
             return ()
         source, below = self.lines[line.args[0]].shape, self.strides(line.args[0])
+        if below == _contiguous(source):
+            return _contiguous(line.shape)
         found: list[int] = []
         axes = iter([(n, s) for n, s in zip(source, below, strict=True) if n > 1])
         left, step = 1, 0
@@ -461,6 +463,11 @@ class _Packer(Writer):
         y = self.op("pad", x, low=low, high=high, step=step, value=0.0)
         self.kept.add(y)
         return y
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """How far apart neighbours along each axis are in row-major order."""
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _parts(n: int, wanted: int, most: int) -> int:
