@@ -23,7 +23,7 @@ from nearfield.graph.graph import Graph
 from nearfield.graph.interpret import interpret
 from nearfield.tensor import Node, Tensor
 from nearfield.trace import trace
-from wasm_machine import check, normal
+from wasm_machine import check, normal, op_kernel
 
 
 def whole(*shape: int) -> Any:
@@ -152,6 +152,10 @@ def test_one_row_goes_along_four_panels_at_once(sizes: tuple[int, int]) -> None:
             np.testing.assert_array_equal(step(nf.asarray(x)).numpy(), np.maximum(x @ w + bias, 0))
     panels = normal(-(-columns // 8), length, 8)
     check("einsum", x, panels, spec="ab,pbc->apc", tol=1e-4)
+    for relaxed in (True, False):
+        plan = tiling(op_kernel("einsum", (x, panels), {"spec": "ab,pbc->apc"})[0], relaxed=relaxed)
+        assert plan is not None
+        assert is_streamed(plan)
 
 
 def test_gradients_are_tiled() -> None:

@@ -23,7 +23,7 @@ STREAMS = 4
 
 def is_streamed(plan: Tiling) -> bool:
     """Whether a contraction is one row times whole panels of floats, a fixed distance apart."""
-    alone = plan.rows == 1 and not plan.batch and plan.kind == "fused" and plan.b.dtype.name == "float32"
+    alone = plan.rows == 1 and not plan.batch and plan.b.dtype.name == "float32"
     return alone and bool(vary(plan.b.place, plan.panel)) and plan.columns >= STREAMS * PANEL
 
 
