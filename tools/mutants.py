@@ -132,6 +132,8 @@ MUTANTS = [
     Mutant("state that is pending", "replay.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 3, 9), strict=True)", JIT),
     Mutant("pull back after its value", "grad.py", "return [_Step(n, n.op, n.args) for n in nodes if n", "return [_Step(n, n.op, ()) for n in nodes if n",
            "tests/test_memory.py -k pull"),
+    Mutant("order of state made in a trace", "jit.py", "for name in [name for name in new if name not in old]:", "for name in new.keys() - old.keys():", "tests/test_cache.py"),
+    Mutant("what a page keeps, after making room", "program/cache.py", "            self.mirror.remove(path.name)", "            pass", "tests/test_cache.py"),
     Mutant("state after a trace", "jit.py", "finally:\n            for owner, tensors in zip(owners, before, strict=True):\n                owner.set_state_tensors(tensors)",
            "finally:\n            pass", "tests/test_jit.py tests/test_memory.py -m 'not slow'"),
     Mutant("promotion table", "dtype.py", '"uint8": {"int8": "int32"}', '"uint8": {"int8": "int8"}', "tests/test_dtype.py"),
