@@ -39,10 +39,16 @@ import nearfield as nf
 from nearfield import nn, optim
 model, optimizer = nn.Sequential(nn.Linear(3, 4), nn.relu, nn.Linear(4, 2)), optim.Adam(1e-3)
 both = nn.value_and_grad(model, lambda x: nf.mean(model(x)))
+class Seen(nn.Module):
+    def __call__(self, x):
+        for n, name in enumerate("abcdef"):
+            setattr(self, name, nf.sum(x) + n)
+seen = Seen()
 @nf.jit
 def step(x):
     loss, grads = both(x)
     optimizer.update(model, grads)
+    seen(x)
     return loss
 nf.use("wasm")
 x = nf.ones((2, 3))
@@ -210,7 +216,7 @@ def test_a_second_process_does_not_compile(folder: Path) -> None:
 
 
 def test_a_step_of_training_is_the_same_in_each_process(folder: Path) -> None:
-    """However texts are hashed, an optimiser's state keeps its order. Where all is found, no compiler is imported."""
+    """However texts are hashed, state that a call makes keeps its order. Where all is found, no compiler is imported."""
     need("wasm")
     source = str(Path(nf.__file__).parent.parent)
     built = []
