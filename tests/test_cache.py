@@ -216,7 +216,7 @@ def test_a_second_process_does_not_compile(folder: Path) -> None:
 
 
 def test_a_step_of_training_is_the_same_in_each_process(folder: Path) -> None:
-    """However texts are hashed, state that a call makes keeps its order. Where all is found, no compiler is imported."""
+    """However texts are hashed, state made in a call keeps its order. Where all is found, no compiler is imported."""
     need("wasm")
     source = str(Path(nf.__file__).parent.parent)
     built = []
