@@ -46,6 +46,7 @@ GRADS = "tests/test_grads.py -k "
 COMPILER = "tests/test_compiler.py"
 PROGRAM = "tests/test_program.py"
 KERNELS = "tests/test_kernels.py -k "
+QUANTISED = "tests/test_quantize.py -k "
 JIT = "tests/test_jit.py tests/test_jit_state.py"
 
 MUTANTS = [
@@ -65,6 +66,18 @@ MUTANTS = [
            'k.const(size * spread + 1, "index"))\n        if spread > 1:', OPS + "conv"),
     Mutant("letters of einsum", "ops/contraction.py", "for c in dict.fromkeys(a + b) if c not in place]", "for c in dict.fromkeys(a) if c not in place]",
            OPS + "einsum"),
+    # Quantised weights.
+    Mutant("halves of a byte", "functional/quantize.py", "bitwise_or(low & 15,", "bitwise_or(low,", QUANTISED + "nearest"),
+    Mutant("limit of a scale", "functional/quantize.py", "minimum(_largest(groups) / most, LARGEST)", "_largest(groups) / most", QUANTISED + "zeros"),
+    Mutant("widened where it is read", "compiler/fuse.py", "if self.hot[i] == 2 and self.widens(i):", "if False:", QUANTISED + "wide_copy"),
+    Mutant("quantised weights are not kept wide", "compiler/pack.py", "elif is_quantised(self.lines, b):", "elif False:", QUANTISED + "wide_copy"),
+    Mutant("pieces that are not there", "compiler/wgsl_matvec.py", 'return text if term.inside.op == "const" else', "return text if True else",
+           QUANTISED + '"share_out and webgpu"'),
+    Mutant("columns too many", "compiler/wgsl_matvec.py", "if found.column.value[1] % self.columns:", "if False:", QUANTISED + '"share_out and webgpu"'),
+    Mutant("numbers in high halves", "compiler/wgsl_matvec.py", "unit = 8 - dots[0][1].bits", "unit = 0", QUANTISED + '"share_out and webgpu"'),
+    Mutant("second number of a byte", "compiler/wasm_quantised.py", "one + self.plan.half)):", "one)):", QUANTISED + '"panels and wasm"'),
+    Mutant("scales of the next group", "compiler/wasm_quantised.py", 'self.emit(get(self.group) + i32(PANEL * scale.size) + OP["i32.add"] + put(self.group))',
+           "pass", QUANTISED + '"panels and wasm"'),
     # Gradients.
     Mutant("gradient of divide", "ops/arithmetic.py", "(g / y, -g * z / y)", "(g / y, g * z / y)", GRADS + "divide"),
     Mutant("gradient of einsum", "ops/contraction.py", "_side(g, b, a, out, lb, la), _side(g, a, b, out, la, lb)",
