@@ -123,6 +123,14 @@ def test_numbers_become_bytes(dtype: str) -> None:
     agree(lambda x: nf.astype(nf.clip(x, 0.0, 100.5), dtype), x)
 
 
+@pytest.mark.parametrize("more", [128.0, 3.0])
+def test_numbers_become_bytes_with_an_offset(more: float) -> None:
+    """What is added after rounding does not turn halves to the other neighbour."""
+    x = np.float32([-200, -127.5, -3.5, -2.5, -0.5, 0.5, 1.5, 2.5, 3.5, 126.5, 127.5, 300, np.inf, -np.inf, 0.25, 7])
+    agree(lambda x: nf.astype(nf.round(nf.clip(x, -3.0, 100.0)) + more, "uint8"), x)
+    agree(lambda x: nf.astype(nf.round(nf.clip(x, -100.0, 20.0)) + more, "int8"), x)
+
+
 @pytest.mark.parametrize("channels", [3, 6])
 def test_channels_that_are_no_multiple_of_four(channels: int) -> None:
     arrays = octets("int8", 1, 22, 22, channels), octets("int8", 3, 3, channels, 16)

@@ -53,6 +53,10 @@ def last_byte(value: K) -> K:
     low, high = _bounds(real)
     if low < -MOST or high > MOST or not _is_whole(real):
         return whole
+    if real.op == "add" and real.args[0].op in ROUNDING and real.args[1].op == "const":
+        more = const_value(real.args[1])
+        if more % 2 == 0:  # or halves would go to the odd neighbour
+            return k.bits(real.args[0].args[0] + (LARGE + more), whole.type)
     return k.bits((real.args[0] if real.op in ROUNDING else real) + LARGE, whole.type)
 
 
@@ -99,6 +103,9 @@ def _bounds(x: K) -> tuple[float, float]:
     """Whole numbers between which a real number is, unless it is NaN."""
     if x.op in ROUNDING:
         return _bounds(x.args[0])
+    if x.op == "add" and x.args[1].op == "const":
+        low, high = _bounds(x.args[0])
+        return low + const_value(x.args[1]), high + const_value(x.args[1])
     if x.op not in ("min", "max"):
         return (const_value(x), const_value(x)) if _is_whole(x) and x.op == "const" else (-inf, inf)
     (low, high), (other_low, other_high) = map(_bounds, x.args)

@@ -19,6 +19,7 @@ from ..functional.elementwise import clip
 from ..functional.manipulation import reshape
 from ..functional.statistics import max as largest
 from ..functional.statistics import min as smallest
+from ..functional.statistics import sum as total
 from ..graph.graph import Graph
 from ..jit import tracing
 from ..ops.arithmetic import abs as magnitude
@@ -64,16 +65,22 @@ class _Traced:
 
 
 class _Code(NamedTuple):
-    """How a line is in bytes: from `low` to `high`, each step `scale`."""
+    """How a line is in bytes: from `low` to `high`, each step `scale`; `zero` is what 0 is stored as."""
 
     scale: float
     low: float
     high: float
     dtype: str
+    zero: float = 0.0
 
     def of(self, whole: Tensor) -> Tensor:
         """Whole numbers in that range, as bytes."""
-        return astype(whole, self.dtype)
+        return astype(whole + self.zero if self.zero else whole, self.dtype)
+
+    def real(self, code: Tensor) -> Tensor:
+        """What bytes stand for."""
+        whole = astype(code, "float32")
+        return (whole - self.zero if self.zero else whole) * self.scale
 
 
 class _Product(Module):
@@ -114,7 +121,7 @@ class QuantizedModel(Module):
         keys, coded = _keys(chains), _coded(chains)
         self.products = {
             c.name: _product_of(
-                c, reals, self._codes[keys[c.source]].scale, self._codes[c.name].scale if c.end in coded else 1.0
+                c, reals, self._codes[keys[c.source]], self._codes[c.name].scale if c.end in coded else 1.0
             )
             for c in chains
         }
@@ -241,7 +248,7 @@ class _Bytes(_Reals):
         if i not in self.coded:
             return self.finished(chain, result)
         self.codes[i] = self.code_of(chain, result)
-        return astype(self.codes[i], "float32") * self.how(i).scale
+        return self.how(i).real(self.codes[i])
 
     def how(self, i: int) -> _Code:
         return self.known[self.keys[i]]
@@ -274,17 +281,19 @@ class _Bytes(_Reals):
         """A chain's result in bytes, from what it is in units of that before bounds and additions."""
         how, residual = self.how(chain.end), chain.residual >= 0
         low, high = (-inf, inf) if residual else (how.low, how.high)
+        zero = 0.0
         for step in chain.steps:
             if step.op == "residual":
                 bounded = result if (low, high) == (-inf, inf) else clip(result, low, high)
                 result = rounded(bounded) + astype(self.code(step.line), "float32")
                 low, high = how.low, how.high
+                zero = how.zero  # which the other byte has brought along
             elif step.op == "maximum":
                 low = max(low, float(round(step.number / how.scale)))
             elif step.op == "minimum":
                 high = min(high, float(round(step.number / how.scale)))
-        bounded = clip(result, low, high)
-        return how.of(bounded if residual else rounded(bounded))
+        bounded = clip(result, low + zero, high + zero)
+        return astype(bounded, how.dtype) if residual else how.of(rounded(bounded))
 
     def finished(self, chain: Chain, result: Tensor) -> Tensor:
         """A chain's result in reals."""
@@ -335,24 +344,33 @@ def _codes_of(graph: Graph, chains: Sequence[Chain], reals: _Reals) -> dict[str,
     for chain in chains:
         if chain.residual >= 0 and chain.end in coded:
             shared[chain.end] = shared[chain.residual]
+    padded = {shared[c.source] for c in chains if _is_padded(graph, c)}
     groups: dict[int, tuple[float, float]] = {}
     for i, first in shared.items():
         low, high = groups.get(first, (0.0, 0.0))
         groups[first] = min(low, found[i][0]), max(high, found[i][1])
-    return {key: _code_between(*groups[shared[i]]) for i, key in keys.items()}
+    return {key: _code_between(*groups[shared[i]], shared[i] in padded) for i, key in keys.items()}
 
 
-def _code_between(low: float, high: float) -> _Code:
-    """Bytes without a sign, if none is needed."""
-    if low < 0:
-        return _Code(max(-low, high) / MOST, -MOST, MOST, "int8")
-    return _Code((high or 1.0) / UNSIGNED, 0.0, UNSIGNED, "uint8")
+def _is_padded(graph: Graph, chain: Chain) -> bool:
+    """Whether a product reads zeros around its source, which must then be stored as 0."""
+    line = graph.lines[chain.start]
+    return line.op == "conv" and any(max(pair) for pair in dict(line.attrs)["pad"])
 
 
-def _product_of(chain: Chain, reals: _Reals, reads: float, gives: float) -> _Product:
+def _code_between(low: float, high: float, padded: bool) -> _Code:
+    """Bytes without a sign, which are multiplied faster; with one only if 0 must be stored as 0."""
+    if low >= 0:
+        return _Code((high or 1.0) / UNSIGNED, 0.0, UNSIGNED, "uint8")
+    scale = max(-low, high) / MOST
+    return _Code(scale, -MOST, MOST, "int8") if padded else _Code(scale, -MOST, MOST, "uint8", MOST + 1)
+
+
+def _product_of(chain: Chain, reals: _Reals, reads: _Code, gives: float) -> _Product:
     """A chain's weight in bytes, its factors multiplied in, and its summands as one bias.
 
-    reads, gives  what 1 stands for in the bytes of its source, and in what is made of it
+    reads  how its source is in bytes
+    gives  what 1 stands for in what is made of it
     """
     factor: Any = 1.0
     summand: Any = full((chain.channels,), 0.0)
@@ -366,10 +384,10 @@ def _product_of(chain: Chain, reals: _Reals, reads: float, gives: float) -> _Pro
             value = value if step.op == "multiply" else 1 / value
             factor, summand = factor * value, summand * value
     weight = reals.real(chain.weight) * factor
-    unit = largest(magnitude(weight), axis=tuple(range(weight.ndim - 1))) / MOST
-    unit = maximum(maximum(unit, magnitude(summand) / (reads * LARGE)), SMALLEST)
-    return _Product(
-        astype(rounded(clip(weight / unit, -MOST, MOST)), "int8"),
-        astype(rounded(summand / (unit * reads)), "int32"),
-        unit * (reads / gives),
-    )
+    others = tuple(range(weight.ndim - 1))
+    unit = largest(magnitude(weight), axis=others) / MOST
+    unit = maximum(maximum(unit, magnitude(summand) / (reads.scale * LARGE)), SMALLEST)
+    whole = astype(rounded(clip(weight / unit, -MOST, MOST)), "int8")
+    bias = astype(rounded(summand / (unit * reads.scale)), "int32")
+    bias = bias - total(astype(whole, "int32"), axis=others) * int(reads.zero)
+    return _Product(whole, bias, unit * (reads.scale / gives))
