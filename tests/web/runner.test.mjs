@@ -343,6 +343,27 @@ test("a loaded model has prepared what its weights make, once, and only then", a
   }
 });
 
+test("where weights take their time, kernels run once without them", async (t) => {
+  const { instantiate } = WebAssembly;
+  let runs = 0;
+  t.mock.method(WebAssembly, "instantiate", async (...args) => {
+    const { module, instance: { exports } } = await instantiate(...args);
+    const run_predict = (...words) => (runs++, exports.run_predict(...words));
+    return { module, instance: { exports: { ...exports, run_predict } } };
+  });
+  // the time is over when the kernels are compiled; the weights come after that
+  let passed;
+  const patience = new Promise((done) => (passed = done));
+  t.mock.method(globalThis, "setTimeout", (work) => (work(), passed()));
+  const serve = fetchSamples();
+  const slow = async (url, options) => (String(url).endsWith(".safetensors") && (await patience), serve(url, options));
+  const model = await load("http://site/prepared.json", { fetch: slow, threads: 1, warm: false });
+  assert.equal(runs, 1);
+  assert.equal((await model.run({ x: new Float32Array(64).fill(5) })).y[63], 106); // prepared again, from the weights
+  assert.equal(model.engine.stats().buffers, 0);
+  model.close();
+});
+
 test("damaged model directories are FormatErrors", async () => {
   const json = JSON.parse(new TextDecoder().decode(file("model.json")));
   const encode = (value) => new TextEncoder().encode(typeof value === "string" ? value : JSON.stringify(value));

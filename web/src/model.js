@@ -12,6 +12,8 @@ import { WebGpuDevice } from "./webgpu.js";
  * @typedef {"webgpu" | "wasm"} DeviceName
  */
 
+const PATIENCE = 100; // milliseconds in which weights may come before kernels run without them
+
 /**
  * A device to load Programs on.
  * @param {string} name "webgpu" or "wasm"
@@ -151,14 +153,16 @@ export async function load(url, options = {}) {
     const session = device.begin(program);
     const model = new Model(device, session, program, about);
     const buffers = program.buffers.filter((b) => b.kind === "weight");
-    // weights go to their places while kernels compile
+    const zeros = Object.fromEntries(model.inputs.map(({ name, shape }) => [name, new Uint8Array(prod(shape))]));
+    // weights go to their places while kernels compile, and run once if there is time:
+    // browsers translate code quickly at first, and well when they have seen it run
+    let there = false;
     const ready = device.finish(session);
-    ready.catch(() => {});
+    ready.then(() => setTimeout(() => there || model.run(zeros).catch(() => {}), PATIENCE), () => {});
     if (weights) await readWeights(await weights, buffers, (name, bytes, offset) => device.write(device.weight(session, name), bytes, offset));
     else if (buffers.length && !single) bad(`${base.href}: names no weights`);
+    there = true;
     await ready;
-    const zeros = Object.fromEntries(model.inputs.map(({ name, shape }) => [name, new Uint8Array(prod(shape))]));
-    // Browsers translate code quickly at first, and well when they have seen it run
     for (let i = 0, took = Infinity, last = took; options.warm !== false && (weights || !buffers.length) && i < 4 && took <= last * 0.8; i++) {
       const start = performance.now();
       await model.run(zeros);
