@@ -376,7 +376,7 @@ def halves(*shape: int) -> Any:
 @pytest.mark.parametrize("turned", [False, True])
 def test_float16_weights_are_packed_as_they_are(rows: int, sizes: tuple[int, int], *, turned: bool) -> None:
     x, w = np.abs(whole(rows, sizes[0])) + 1, halves(*(sizes[::-1] if turned else sizes))
-    w[0, 1] = np.inf
+    w[0, 1], w[0, 3] = np.inf, np.nan
 
     def make(x: Tensor, w: Tensor) -> Tensor:
         wide = nf.astype(w, "float32")
@@ -396,6 +396,23 @@ def test_float16_weights_are_packed_as_they_are(rows: int, sizes: tuple[int, int
         session.close()
     tiled = [t for t in tilings_of(graph, frozenset({1})) if t.length >= 4]
     assert [t.b.dtype.name for t in tiled] == ["float16" if rows < 6 else "float32"]
+
+
+def test_all_numbers_of_float16_are_widened() -> None:
+    """In registers, where a weight is multiplied: each number that there is, of either sign, by one."""
+    every = np.arange(2**16, dtype=np.uint16).view("float16").reshape(4, -1)
+    x = np.ones((1, 4), "float32")
+    graph, device = graph_of(lambda x, w: x @ nf.astype(w, "float32"), (x, every)), open_device("wasm")
+    program = build(graph, Target("wasm", frozenset({"relaxed-simd"}), 32), weights={1: "w"}).program
+    session, memory = device.load(program), device.alloc(x.nbytes)
+    device.write(memory, x)
+    for n, row in enumerate(every):
+        w = np.zeros_like(every)
+        w[n] = row
+        session.load_weights({"w": w})
+        (y,) = session.run("main", [memory])
+        np.testing.assert_array_equal(np.frombuffer(device.read(y, 4 * row.size), "float32"), row.astype("float32"))
+    session.close()
 
 
 def test_wide_copies_take_up_memory_one_at_a_time() -> None:

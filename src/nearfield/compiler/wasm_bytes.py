@@ -130,7 +130,7 @@ OP: dict[str, bytes] = {
     **_numbered(b"\xfc", 0, "i32.trunc_sat_f32_s i32.trunc_sat_f32_u i32.trunc_sat_f64_s i32.trunc_sat_f64_u"),
     **_numbered(b"\xfc", 4, "i64.trunc_sat_f32_s - i64.trunc_sat_f64_s"), "memory.fill": b"\xfc\x0b\0",
     "memory.copy": b"\xfc\x0a\0\0",
-    **_numbered(b"\xfd", 0, "v128.load v128.load8x8_s - - v128.load16x4_u"),
+    **_numbered(b"\xfd", 0, "v128.load v128.load8x8_s - v128.load16x4_s v128.load16x4_u"),
     **_numbered(b"\xfd", 9, "v128.load32_splat - v128.store - i8x16.shuffle"),
     **_numbered(b"\xfd", 17, "i32x4.splat - f32x4.splat"),
     **_numbered(b"\xfd", 27, "i32x4.extract_lane i32x4.replace_lane - - f32x4.extract_lane f32x4.replace_lane"),

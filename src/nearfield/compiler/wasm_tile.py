@@ -19,7 +19,7 @@ from .kernel import Kernel, vary
 from .wasm_bytes import OP, get, i32, memarg, put, tee, v128
 from .wasm_contraction import PANEL, Factor, Tiling, written_out
 from .wasm_schedule import extent
-from .wasm_storage import BYTES, load_lanes
+from .wasm_storage import BYTES, load_weights
 from .wasm_values import Values
 
 __all__ = ["Tile", "Tiles"]
@@ -241,7 +241,7 @@ class Tiles(Values):
             for (column, lanes), v in zip(tile.vectors, self.vectors, strict=False):
                 offset = other * b.size + self.plan.apart * column
                 if b.dtype.name == "float16":
-                    self.emit(load_lanes(self.f, "float16", get(self.right), offset) + put(v))
+                    self.emit(load_weights(self.f, get(self.right), offset) + put(v))
                     continue
                 op = OP["v128.load" if lanes == 4 else "v128.load32_zero"]
                 self.emit(get(self.right) + op + memarg(offset) + put(v))
