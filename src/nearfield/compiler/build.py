@@ -18,9 +18,11 @@ from .kernel import Kernel, cost
 from .lower import Lowered, lower
 from .pack import pack
 from .plan import Plan, plan
+from .planes import planes_of
 from .prepare import Prepared, prepare
 from .simplify import simplify
 from .target import Built, Target
+from .wgsl_chain import spell_chain
 from .wgsl_frame import spell_kernel
 
 __all__ = ["Built", "Target", "build", "build_steady"]
@@ -86,9 +88,10 @@ def _built_part(part: Part, target: Target, givable: frozenset[int]) -> Built:
 def _rewritten(graph: Graph, target: Target, weights: frozenset[int]) -> tuple[Graph, set[int], set[int]]:
     """An equal Graph, the lines in it that must be stored, and those of them that every call makes anew."""
     _show("graph", graph)
+    if target.name == "webgpu":
+        planes = planes_of(_verified(graph), target.largest)
+        return _verified(simplify(graph, target.name, planes.inline | planes.results)), set(), set()
     graph = _verified(simplify(_verified(graph), target.name))
-    if target.name != "wasm":
-        return graph, set(), set()
     packed = pack(graph, weights, dots="relaxed-simd" in target.features)
     return _verified(packed.graph), packed.kept, packed.passing
 
@@ -104,7 +107,7 @@ def _built(
     entry: str,
 ) -> Built:
     """The Program of a Graph in its last form."""
-    fusion = fuse(graph, target.bindings, prepared, few=target.name == "webgpu")
+    fusion = _fused(graph, prepared, target)
     once = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] in prepared.fixed])
     always = _lower_all(graph, fusion, [group for group in fusion.groups if group[0] not in prepared.fixed])
     for step in (*once, *always):
@@ -114,6 +117,18 @@ def _built(
     program = _assemble(graph, target, planned, weights, names, entry)
     _show("plan", program)
     return Built(program, _results(graph))
+
+
+def _fused(graph: Graph, prepared: Prepared, target: Target) -> Fusion:
+    """What is stored. Planes are not, if there is a kernel for everything that is made of them."""
+    if target.name != "webgpu":
+        return fuse(graph, target.bindings, prepared)
+    planes = planes_of(graph, target.largest)
+    fusion = fuse(graph, target.bindings, prepared, few=True, planes=planes)
+    roots = [r for r in fusion.stored if planes.results & {r, *fusion.path.get(r, ())}]
+    if all(spell_chain(step.kernel) for step in _lower_all(graph, fusion, [[r] for r in roots])):
+        return fusion
+    return fuse(graph, target.bindings, prepared, few=True)
 
 
 def _show(stage: str, noun: object) -> None:

@@ -55,7 +55,13 @@ def cached_build(
 
 def program_key(graph: Graph, target: Target, more: Any = None) -> str:
     """A text that differs wherever the Program may."""
-    made_for = (target.name, sorted(target.features), target.bindings, sorted(target.choices.chosen.items()))
+    made_for = (
+        target.name,
+        sorted(target.features),
+        target.bindings,
+        target.largest,
+        sorted(target.choices.chosen.items()),
+    )
     return "\n".join((_compiler(), repr(made_for), repr(more), str(graph)))
 
 

@@ -10,6 +10,7 @@ from math import prod
 
 from ..graph.graph import Graph
 from ..op import REGISTRY
+from .planes import Planes
 from .prepare import Prepared
 
 __all__ = ["Fusion", "fuse"]
@@ -48,8 +49,8 @@ class Fusion:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, bindings: int, kept: set[int], few: bool) -> None:
-        self.graph, self.bindings, self.few = graph, bindings, few
+    def __init__(self, graph: Graph, bindings: int, kept: set[int], few: bool, planes: Planes) -> None:
+        self.graph, self.bindings, self.few, self.planes = graph, bindings, few, planes
         self.lines = graph.lines
         self.families = ["input" if line.op == "input" else REGISTRY[line.op].family for line in self.lines]
         self.rows: dict[tuple[int, tuple[int, ...], tuple[int, ...]], bool] = {}
@@ -164,8 +165,10 @@ class _Fuser:
         return fusion
 
     def must_store(self, i: int, weight: int) -> bool:
-        if self.family(i) == "source":
+        if self.family(i) == "source" or i in self.planes.inline:
             return False
+        if i in self.planes.results:
+            return not self.anchor(i)
         if self.heavy(i):
             axes = self.trailing(i)
             if axes is not None and len(self.homes[i]) <= 2:
@@ -401,15 +404,23 @@ class _Grouper:
         return None
 
 
-def fuse(graph: Graph, bindings: int, prepared: Prepared | None = None, *, few: bool = False) -> Fusion:
+def fuse(
+    graph: Graph,
+    bindings: int,
+    prepared: Prepared | None = None,
+    *,
+    few: bool = False,
+    planes: Planes | None = None,
+) -> Fusion:
     """What to store and what to inline, for kernels of at most `bindings` arguments.
 
     prepared  lines that are made once and not at each call: no kernel makes both kinds; and those that must be stored
     few       make small outputs together, though what they are made of must wait for it, and sums of groups in the
               kernel that adds them up, where its threads share them out: starting a kernel costs more
+    planes    what is made again rather than stored
     """
     prepared = prepared or Prepared()
-    fuser = _Fuser(graph, bindings, prepared.kept, few)
+    fuser = _Fuser(graph, bindings, prepared.kept, few, planes or Planes())
     fusion = fuser.run()
     reads_only = {
         r

@@ -16,8 +16,8 @@ PARTS = 1 << 18  # of results, at the most, to be folded at the same time
 
 
 class _Rewriter:
-    def __init__(self, graph: Graph, target: str) -> None:
-        self.graph, self.target = graph, target
+    def __init__(self, graph: Graph, target: str, whole: set[int]) -> None:
+        self.graph, self.target, self.whole = graph, target, whole
         self.lines: list[Line] = []
         self.number: dict[int, int] = {}
         self.seen: dict[Line, int] = {}
@@ -41,7 +41,7 @@ class _Rewriter:
         for i, line in enumerate(self.graph.lines):
             if i in live or line.op == "input":
                 moved = Line(line.op, tuple(self.number[a] for a in line.args), line.attrs, line.shape, line.dtype)
-                self.number[i] = self.rewrite(moved)
+                self.number[i] = self.add(moved) if i in self.whole else self.rewrite(moved)
         return _pruned(Graph(tuple(self.lines), tuple(self.number[i] for i in self.graph.outputs)))
 
     def rewrite(self, line: Line) -> int:
@@ -134,6 +134,9 @@ def _pruned(graph: Graph) -> Graph:
     return Graph(tuple(lines), tuple(number[i] for i in graph.outputs))
 
 
-def simplify(graph: Graph, target: str) -> Graph:
-    """An equal Graph that is better to compile; inputs keep their order."""
-    return _Rewriter(graph, target).run()
+def simplify(graph: Graph, target: str, whole: set[int] | None = None) -> Graph:
+    """An equal Graph that is better to compile; inputs keep their order.
+
+    whole  lines that stay as they are
+    """
+    return _Rewriter(graph, target, whole or set()).run()

@@ -16,6 +16,7 @@ class Target:
     name      "wasm" or "webgpu"
     features  of docs/spec/program.md, those that may be used
     bindings  the most arguments of one kernel
+    largest   bytes of the largest array that a kernel may have as an argument; WebGPU's own limit unless given
     choices   which of several ways a kernel is made, where that was measured
     spelled   is given each kernel that is text as soon as it is known, so that it can be compiled meanwhile
     """
@@ -23,6 +24,7 @@ class Target:
     name: str
     features: frozenset[str] = frozenset()
     bindings: int = 8
+    largest: int = 1 << 27
     choices: Choices = field(default_factory=Choices)
     spelled: Callable[[Kernel], None] | None = field(default=None, compare=False)
 

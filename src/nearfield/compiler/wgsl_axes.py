@@ -5,10 +5,11 @@ from functools import lru_cache, reduce
 from math import prod
 
 from .. import scalar as k
+from ..index import unflatten
 from ..scalar import K, substitute, substitute_all, walk
 from .kernel import Kernel, Store
 
-__all__ = ["all_replaced", "bound", "collapsed", "fold", "lanes", "replaced", "unrolled"]
+__all__ = ["all_replaced", "bound", "collapsed", "fold", "lanes", "replaced", "unpacked", "unrolled"]
 
 WRITTEN_OUT = 25  # steps of a short loop that are written one after the other
 EACH = 4  # steps of a long loop that are written one after the other
@@ -55,6 +56,11 @@ def all_replaced(stores: tuple[Store, ...], table: dict[K, K]) -> tuple[Store, .
 def replaced(store: Store, table: dict[K, K]) -> Store:
     """The store with parts of its expressions replaced."""
     return Store(store.argument, substitute(store.index, table), substitute(store.value, table))
+
+
+def unpacked(variables: tuple[K, ...], position: K) -> dict[K, K]:
+    """The variables at a row-major position."""
+    return dict(zip(variables, unflatten(position, tuple(v.value[1] for v in variables)), strict=True))
 
 
 def bound(body: K, table: dict[K, K]) -> K:

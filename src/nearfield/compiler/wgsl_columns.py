@@ -19,6 +19,8 @@ __all__ = ["spell_columns"]
 
 GROUP = 256  # threads of a workgroup
 MOST = 16  # threads for four columns: the others read as many neighbours at a time as memory likes
+MOST_SMALL, SMALL = 64, 1 << 20  # and of an array of so few elements, which the card's own cache holds
+STEP = 16  # values that a thread folds in workgroup memory, at most; of more, first some fold their share
 BUSY = 1 << 17  # threads that keep a large device busy
 SHORTEST = 16  # rows that are worth sharing out
 EACH = 4  # rows that a thread asks for before it waits
@@ -78,12 +80,32 @@ class _ColumnWriter(Writer):
         self.arrays.append(f"var<workgroup> {shared}: array<vec4<{TYPES[type]}>, {GROUP}>;")
         parts = [*totals.values(), *[next(iter(totals.values()))] * (VECTOR - len(totals))]
         scope.lines += [f"{shared}[lid] = vec4<{TYPES[type]}>({', '.join(parts)});", "workgroupBarrier();"]
-        names = [self.name() for _ in range(self.threads)]
+        left = self.threads
+        if left > STEP:
+            left //= STEP // 2
+            scope.lines += [
+                f"if (t < {left}) {{",
+                *self.share_of(shared, kind, totals, left),
+                "}",
+                "workgroupBarrier();",
+            ]
+        names = [self.name() for _ in range(left)]
         scope.lines += [f"let {name} = {shared}[lid % {columns} + {n * columns}];" for n, name in enumerate(names)]
         for lane, node in zip("xyzw", totals, strict=False):
             total = scope.names[node] = self.name()
             scope.lines.append(f"var {total} = {names[0]}.{lane};")
             scope.lines += [f"{total} = {self.fold(kind, node.type, total, f'{n}.{lane}')};" for n in names[1:]]
+
+    def share_of(self, shared: str, kind: str, totals: dict[K, str], left: int) -> list[str]:
+        """What the first threads fold, each into its own place."""
+        near, far = self.name(), self.name()
+        places = [n * left * (GROUP // self.threads) for n in range(1, self.threads // left)]
+        lines = [f"var {near} = {shared}[lid];"]
+        lines += [f"let {far}_{n} = {shared}[lid + {place}];" for n, place in enumerate(places, 1)]
+        for lane, node in zip("xyzw", totals, strict=False):
+            values = [f"{far}_{n}.{lane}" for n in range(1, self.threads // left)]
+            lines += [f"{near}.{lane} = {self.fold(kind, node.type, f'{near}.{lane}', v)};" for v in values]
+        return [*("  " + x for x in lines), f"  {shared}[lid] = {near};"]
 
     def head(self) -> list[str]:
         return [*super().head(), *self.arrays]
@@ -102,7 +124,8 @@ def _threads(kernel: Kernel) -> int:
         or min(sizes) < SHORTEST
     ):
         return 1
-    wanted = min(MOST, BUSY * VECTOR // prod(kernel.extents), min(sizes) // 4)
+    most = MOST_SMALL if prod(kernel.extents) * min(sizes) <= SMALL else MOST
+    wanted = min(most, BUSY * VECTOR // prod(kernel.extents), min(sizes) // 4)
     return 1 << max(0, wanted.bit_length() - 1)
 
 

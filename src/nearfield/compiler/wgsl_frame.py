@@ -2,6 +2,7 @@
 
 from .choice import Choices
 from .kernel import Kernel
+from .wgsl_chain import spell_chain
 from .wgsl_columns import spell_columns
 from .wgsl_matvec import spell_matvec
 from .wgsl_points import spell_points
@@ -18,6 +19,7 @@ def spell_kernel(kernel: Kernel, choices: Choices) -> tuple[str, tuple[int, int,
     return (
         spell_matvec(kernel, choices)
         or spell_tile(kernel, choices)
+        or spell_chain(kernel)
         or spell_scatter(kernel)
         or spell_columns(kernel)
         or spell_rows(kernel)

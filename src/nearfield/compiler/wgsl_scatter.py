@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from math import prod
 
 from .. import scalar as k
-from ..index import unflatten
 from ..scalar import K, substitute
 from .kernel import Kernel, Store
 from .scatter import Scatter, scatter_of
 from .wgsl import LANES, TYPES, Scope, Writer
-from .wgsl_axes import collapsed
+from .wgsl_axes import collapsed, unpacked
 from .wgsl_points import grid, unpack
 from .wgsl_stores import stores
 from .wgsl_wide import VECTOR, widths
@@ -77,8 +76,8 @@ class _Adding:
         self.rows = prod(v.value[1] for v in scatter.rows)
         self.row, self.place = k.var("row", self.rows), k.var("place", scatter.axis.value[1])
         self.column = k.var("column", cut.vectors)
-        columns = [self._at(scatter.after, self.column * cut.lanes + lane) for lane in range(cut.lanes)]
-        rows = self._at(scatter.rows, self.row)
+        columns = [unpacked(scatter.after, self.column * cut.lanes + lane) for lane in range(cut.lanes)]
+        rows = unpacked(scatter.rows, self.row)
         store, here = scatter.store, {scatter.axis: self.place}
         self.terms = [substitute(scatter.term, {**table, **rows}) for table in columns]
         self.row_place = substitute(scatter.place, rows)
@@ -88,10 +87,6 @@ class _Adding:
         self.writer.share(self.terms)
         self.top = Scope(self.writer, frozenset(scatter.before))
         self.type = TYPES[scatter.term.type]
-
-    @staticmethod
-    def _at(variables: tuple[K, ...], position: K) -> dict[K, K]:
-        return dict(zip(variables, unflatten(position, tuple(v.value[1] for v in variables)), strict=True))
 
     def stored(self, values: list[K]) -> list[Store]:
         """A vector of the result."""

@@ -7,29 +7,22 @@ neighbouring rows or columns for each step of the sum. How many of a strip's ste
 source  CUDA C++ Programming Guide, "Shared Memory", matrix product
 """
 
+from typing import Any
+
 from .. import scalar as k
-from ..index import unflatten
 from ..scalar import K, substitute, walk
 from .choice import Choices
 from .contraction import Contraction, contraction_of, runs_along
 from .kernel import Kernel, Store
 from .wgsl import TYPES, Scope, Writer
+from .wgsl_axes import unpacked
 from .wgsl_stores import stores
 from .wgsl_tiling import Tiling, candidates, tiling
 from .wgsl_wide import widths
 
-__all__ = ["spell_tile"]
+__all__ = ["Factor", "spell_tile"]
 
 FOUR = range(4)
-
-
-def _extents(variables: tuple[K, ...]) -> tuple[int, ...]:
-    return tuple(v.value[1] for v in variables)
-
-
-def _at(variables: tuple[K, ...], position: K) -> dict[K, K]:
-    """The variables at a row-major position."""
-    return dict(zip(variables, unflatten(position, _extents(variables)), strict=True))
 
 
 def _within(position: K, size: int) -> K:
@@ -37,14 +30,14 @@ def _within(position: K, size: int) -> K:
     return k.minimum(position, k.const(size - 1, "index"))
 
 
-class _Factor:
+class Factor:
     """One factor's way from memory into `shared`: 4 x 4 elements, or 4, for each thread and round.
 
     turned  reads along the sum: four rows (or columns) by four steps; else along the rows: one step
     vectors what each thread puts: (place in `shared` relative to the thread's first, four elements)
     """
 
-    def __init__(self, name: str, x: K, outer: tuple[K, ...], size: int, span: int, tile: "_Tile") -> None:
+    def __init__(self, name: str, x: K, outer: tuple[K, ...], size: int, span: int, tile: Any) -> None:
         c = tile.c
         self.name, self.tile, self.span = name, tile, span
         self.turned = not any(runs_along(x, v) for v in outer[-1:]) or runs_along(x, c.summed[-1])
@@ -69,7 +62,7 @@ class _Factor:
         else:
             places = self.place
             firsts = [(strip * self.deep + self.step + round * (threads // across), 0)]
-        rows = [_at(outer, self._row(places, lane, size)) for lane in FOUR]
+        rows = [unpacked(outer, self._row(places, lane, size)) for lane in FOUR]
         vectors = []
         for first, i in firsts:
             step = first + i
@@ -81,7 +74,7 @@ class _Factor:
                 step = k.minimum(first, k.const(length - (4 if self.turned else 1), "index")) + i
             else:
                 step = _within(step, length)
-            steps = {**_at(c.summed, step), **self.tile.batch_at}
+            steps = {**unpacked(c.summed, step), **self.tile.batch_at}
             zero = k.const(0, x.type)
             vectors.append([k.select(inside, substitute(x, {**row, **steps}), zero) for row in rows])
         return vectors
@@ -147,9 +140,9 @@ class _Tile:
         self.type = TYPES[c.total.type]
         batch, rows, columns, self.length = c.sizes
         self.batch, self.strip = k.var("batch", batch), k.var("strip", -(-self.length // self.cut.deep))
-        self.batch_at = _at(c.batch, self.batch)
-        self.left = _Factor("a", c.a, c.rows, rows, cut.rows, self)
-        self.right = _Factor("b", c.b, c.columns, columns, cut.columns, self)
+        self.batch_at = unpacked(c.batch, self.batch)
+        self.left = Factor("a", c.a, c.rows, rows, cut.rows, self)
+        self.right = Factor("b", c.b, c.columns, columns, cut.columns, self)
         self.row, self.quad = k.var("row", rows), k.var("quad", -(-columns // 4))
         self.sums = [k.make("var", c.total.type, value=("sum", lane)) for lane in FOUR]
         self.results = [self._result(lane) for lane in FOUR]
@@ -159,7 +152,7 @@ class _Tile:
     def _result(self, lane: int) -> Store:
         """The store of one result of a row's four neighbours, made from its sum."""
         c = self.c
-        table = {**_at(c.rows, self.row), **_at(c.columns, self.quad * 4 + lane), **self.batch_at}
+        table = {**unpacked(c.rows, self.row), **unpacked(c.columns, self.quad * 4 + lane), **self.batch_at}
         table[c.total] = self.sums[lane]
         return Store(c.store.argument, substitute(c.store.index, table), substitute(c.store.value, table))
 
@@ -252,7 +245,7 @@ class _Tile:
         ]
 
     @property
-    def factors(self) -> tuple[_Factor, _Factor]:
+    def factors(self) -> tuple[Factor, Factor]:
         return self.left, self.right
 
     def register(self, node: K) -> str:
