@@ -128,7 +128,6 @@ MUTANTS = [
     Mutant("outputs made once", "compiler/prepare.py", "and i not in anew and", "and", "tests/test_prepare.py"),
     Mutant("places that end in the next list", "compiler/wgsl_scatter.py", "if (start + near < {self.rows} && apart", "if (apart", "tests/test_scatter.py"),
     Mutant("steps beyond the last", "compiler/wgsl_chain.py", 'value if inside.op == "const" else k.select(inside, value, identity(kind, value.type))', "value", "tests/test_chain.py"),
-    Mutant("planes that are results", "compiler/planes.py", "return None if inline & (self.outputs | results) else (inline, results)", "return inline, results", "tests/test_chain.py"),
     Mutant("rows added elsewhere", "compiler/wasm_scatter.py", "k.load(scatter.store.argument, index, scatter.term.type)", "k.const(0, scatter.term.type)", "tests/test_scatter.py"),
     # Programs, devices, state.
     Mutant("length of a file", "program/codec.py", "if start + data != len(rest):", "if start + data > len(rest):", PROGRAM),
