@@ -4,7 +4,7 @@ Only a page's WebGPU must be waited for, when it is opened and when it is read. 
 browser has JSPI (`can_run_sync`), else it must say `await`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -238,9 +238,11 @@ class _Call:
     def __init__(self, session: "BrowserSession", index: int) -> None:
         buffers, entry = session.program.buffers, session.program.entries[index]
         position = {buffer: place for place, buffer in enumerate(entry.inputs)}
-        self._places = [position.get(buffers[output].alias, -1) for output in entry.outputs]
-        fresh = [at for at, place in enumerate(self._places) if place < 0]
-        self._fresh = [buffers[entry.outputs[at]].nbytes for at in fresh]
+        places = [position.get(buffers[output].alias, -1) for output in entry.outputs]
+        self._taken = [place for place in places if place >= 0]
+        self._places = [max(0, place) for place in places]  # of outputs that take over none, any
+        fresh = [at for at, place in enumerate(places) if place < 0]
+        self._fresh = [(at, buffers[entry.outputs[at]].nbytes) for at in fresh]
         self._entry = entry
         self._keys: list[int] = []
         self._start = _runner().caller(session.device.number, session.number, index, str(fresh))
@@ -253,26 +255,29 @@ class _Call:
             raise DeviceError(
                 f"{name}: takes {accepted} inputs, not {len(keys)}. Pass one for each input of the entry."
             )
-        changes: list[int] = []
-        if keys != self._keys:
-            known = self._keys if len(self._keys) == len(keys) else [-1] * len(keys)
-            for place, (key, before) in enumerate(zip(keys, known, strict=True)):
-                if key != before:
-                    changes += (place, key)
+        changes = [n for place in _others(keys, self._keys) for n in (place, keys[place])]
         self._keys = []  # unless the runner has taken them
         text = self._start(*changes)
         self._keys = keys
         numbers = map(int, text.split(",") if text else ())
-        fresh = [
-            Memory(device, number, nbytes, room_of(nbytes)) for number, nbytes in zip(numbers, self._fresh, strict=True)
-        ]
-        if len(fresh) == len(self._places):
-            return fresh
-        made = iter(fresh)
-        outputs = [next(made) if place < 0 else inputs[place] for place in self._places]
-        for memory in outputs:
-            memory.serial = next_serial()
+        outputs: list[Any] = [inputs[place] for place in self._places] if inputs else [None] * len(self._places)
+        for (at, nbytes), number in zip(self._fresh, numbers, strict=True):
+            outputs[at] = Memory(device, number, nbytes, room_of(nbytes))
+        for place in self._taken:
+            inputs[place].serial = next_serial()
         return outputs
+
+
+def _others(keys: list[int], known: list[int]) -> Iterable[int]:
+    """The places where the keys are not the known ones: all of the first few, as a rule, and none of hundreds."""
+    if len(known) != len(keys):
+        return range(len(keys))
+    first = 0
+    while first < len(keys) and keys[first] != known[first]:
+        first += 1
+    if keys[first:] == known[first:]:
+        return range(first)
+    return [place for place, (key, before) in enumerate(zip(keys, known, strict=True)) if key != before]
 
 
 class BrowserSession(Session):
