@@ -10,44 +10,17 @@ range is known and whose sums, quotients and remainders are simplified when they
 import operator
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from math import copysign, inf, nan
 from typing import Any
 from weakref import ref
 
 __all__ = [
-    "INSTRUCTIONS",
-    "K",
-    "absolute",
-    "bits",
-    "cast",
-    "ceil",
-    "const",
-    "equal",
-    "floor",
-    "fresh",
-    "horner",
-    "identity",
-    "isnan",
-    "less",
-    "less_equal",
-    "load",
-    "logical_not",
-    "maximum",
-    "minimum",
-    "nearest",
-    "negative",
-    "not_equal",
-    "power2",
-    "reduce",
-    "restart",
-    "select",
-    "sqrt",
-    "substitute",
-    "trunc",
-    "var",
-    "walk",
-    "whole",
-]
+    "INSTRUCTIONS", "K", "absolute", "bits", "cast", "ceil", "const", "equal", "floor", "fresh", "horner",
+    "identity", "isnan", "less", "less_equal", "load", "logical_not", "maximum", "minimum", "nearest", "negative",
+    "not_equal", "power2", "reduce", "restart", "select", "sqrt", "substitute", "substitute_all", "trunc", "var",
+    "walk", "whole",
+]  # fmt: skip
 
 # Every instruction a target must spell, with its number of arguments.
 INSTRUCTIONS = {
@@ -425,6 +398,11 @@ def horner(x: K, *coefficients: float) -> K:
 
 def walk(roots: list[K]) -> list[K]:
     """Every node below the roots, arguments before users, each once."""
+    return list(_walked(tuple(roots)))
+
+
+@lru_cache(maxsize=1024)  # each stage of the compiler goes through the same expressions: four of five are found here
+def _walked(roots: tuple[K, ...]) -> list[K]:
     order: list[K] = []
     seen: set[K] = set()
     stack: list[K | None] = list(reversed(roots))
