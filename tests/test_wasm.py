@@ -52,13 +52,16 @@ def test_movement(shape: tuple[int, ...]) -> None:
 def test_rows_copied_whole(n: int, dtype: str) -> None:
     """Long rows that move as they are: chosen, joined, cut, in other order, with edges of zeros, shared by threads."""
     x = (normal(6, 4 * n) * 3).astype(dtype)
-    check("take", x, np.array([4, 0, 0, 5, -1], "int32"), axis=0)
+    check("take", x, np.array([4, 0, 0, 5, -1, 1], "int32"), axis=0)
+    many = np.arange(40, dtype="int32") % 5
+    check("take", x, many, axis=0)
     check("concat", x, x[:2], axis=0)
     check("concat", x, x[:, :7], axis=1)
     check("slice", x, start=(5, 3), stop=(-1, 4 * n - 2), step=(-1, 1))
     check("pad", x, low=(1, 3), high=(2, 0), step=(1, 1), value=1.0)
     flat = lowered(lambda i, s: s[0].at(i), [x[0]], (4 * n,), dtype)
-    assert OP["memory.copy"] in compile_kernel(flat, relaxed=True).body
+    rows, _, _ = op_kernel("take", (x, many), {"axis": 0})
+    assert all(OP["memory.copy"] in compile_kernel(kernel, relaxed=True).body for kernel in (flat, rows))
     (got,) = executed(flat, [x[0]], np.zeros_like(x[0]), threads=3)
     np.testing.assert_array_equal(got, x[0])
 

@@ -247,9 +247,9 @@ class Loops(Values):
 
     def _copied(self, lane: K, low: int, high: int | None) -> bool:
         """Elements that move side by side and as they are: by the engine's own copy, in vectors of its processor."""
-        (store, *others), copies = self.stores, self.copies
+        (store, *others), rows = self.stores, max(self.copies.values(), default=1)
         load = store.value
-        if others or copies or load.op != "load" or len(load.args) > 1 or vary(load.args[0], lane) != 1:
+        if others or rows > 1 or load.op != "load" or len(load.args) > 1 or vary(load.args[0], lane) != 1:
             return False
         if vary(store.index, lane) != 1 or self.arguments[load.value] is not self.arguments[store.argument]:
             return False
