@@ -123,6 +123,8 @@ MUTANTS = [
     Mutant("panels that are left", "compiler/wasm_streams.py", "last + i32(STREAMS - 1)", "last + i32(0)", "tests/test_contraction.py -k four_panels"),
     Mutant("quotient of a quotient", "index.py", "quotient = div(x, term.args[1])", 'quotient = k.make("div", "index", (x, term.args[1]))', "tests/test_index.py -k recombine"),
     Mutant("nearest in WebAssembly", "compiler/wasm_bytes.py", "ceil floor trunc nearest sqrt", "ceil floor nearest trunc sqrt", "tests/test_k.py tests/test_wasm.py"),
+    Mutant("infinite float16 weights", "compiler/wasm_storage.py", '_each(f, 0x0F800000) + OP["i32x4.eq"]', '_each(f, 0x0F000000) + OP["i32x4.eq"]', "tests/test_contraction.py"),
+    Mutant("wide results in blocks", "compiler/wasm_contraction.py", "near = min(near, max(1, STORED", "near = max(near, max(1, STORED", "tests/test_contraction.py"),
     Mutant("cases of an axis", "compiler/wasm_cases.py", "{v: first + n}", "{v: first}", "tests/test_winograd.py"),
     Mutant("tiles of an image", "compiler/winograd.py", 'out.op("subtract", d[2], d[1])', 'out.op("subtract", d[1], d[2])', "tests/test_winograd.py"),
     Mutant("odd results of tiles", "compiler/pack.py", "(low, high + n)", "(low, high)", "tests/test_winograd.py"),
