@@ -62,3 +62,52 @@ def test_pyodide_boots_isolated_too(browser: Browser, site: Site) -> None:
         python = Pyodide(page, site, wheel=None, isolated=True)
         assert python.run("import sys; sys.platform") == "emscripten"
         assert page.evaluate("crossOriginIsolated")
+
+
+def test_weights_that_stay_are_laid_out_once(pyodide: Pyodide) -> None:
+    """Compiled predictions see the weights as a step of training has left them, also in their own memory."""
+    code = """
+        import nearfield as nf
+        from nearfield import nn, optim
+        from nearfield.replay import Recording
+
+        nf.use("wasm")
+        model, sgd = nn.Sequential(nn.Linear(96, 64), nn.tanh), optim.SGD(0.1)
+        x = nf.random.normal((40, 96))
+        predict = nf.jit(lambda x: model(x))
+        slope = nn.value_and_grad(model, lambda x: nf.mean(nf.square(model(x))))
+
+        @nf.jit
+        def step(x):
+            loss, grads = slope(x)
+            sgd.update(model, grads)
+            return loss
+
+        far = []
+        for _ in range(3):
+            for _ in range(3):
+                far.append(nf.max(nf.abs(predict(x) - model(x))).item())
+            for _ in range(3):
+                step(x)
+        [recording] = predict.recordings.values()
+        [(_, _, steady)] = recording.ready.values()
+        max(far), recording.prepares, steady.session is not None
+    """
+    far, *told = pyodide.run(code)
+    assert far < 1e-5
+    assert told == [True, True]
+
+
+def test_a_model_is_tuned(pyodide: Pyodide) -> None:
+    """Without NumPy, on what is there; it runs on the fastest."""
+    code = """
+        import nearfield as nf
+
+        nf.use("wasm")
+        w = nf.ones((8, 8))
+        nf.export(lambda x: x @ w, "/tmp/tuned", inputs={"x": nf.ones((4, 8))})
+        model = nf.load("/tmp/tuned")
+        times = nf.tune(model, rounds=1)
+        "wasm" in times, model._fastest == min(times, key=times.get)
+    """
+    assert pyodide.run(code) == [True, True]
