@@ -66,7 +66,7 @@ class _Vectors(Scope):
         if node.type == "bool" and node.op in ("not", "xor"):
             return f"(!{args[0]})" if node.op == "not" else f"({args[0]} != {args[1]})"
         if node.op in ("min", "max") and node.type == "float32":
-            return self.limited(node, args)
+            return self.bounded(node, args)
         return self.named(WGSL[node.op].format(*args, t=type, r=TYPES[node.type], u1=""), args, node)
 
     def place(self, index: K) -> K:
@@ -79,8 +79,8 @@ class _Vectors(Scope):
         """A value as a vector."""
         return text if LANE in node.free else f"vec4<{TYPES[node.type]}>({text})"
 
-    def limited(self, node: K, args: list[str]) -> str:
-        """The smaller or larger, NaN if an argument is."""
+    def bounded(self, node: K, args: list[str]) -> str:
+        """The smaller or larger vector, each lane NaN if an argument's is."""
         text = f"{node.op}({args[0]}, {args[1]})"
         for a, arg in zip(node.args, args, strict=True):
             if a.op != "const" or k.const_value(a) != k.const_value(a):
