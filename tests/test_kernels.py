@@ -60,8 +60,7 @@ def test_neighbours_that_are_computed_alike(columns: int) -> None:
     np.testing.assert_array_equal((nf.minimum(a, b) + nf.maximum(a, 1.0)).numpy(), np.minimum(x, y) + np.maximum(x, 1))
     chosen = nf.where(a < b, a * nf.asarray(row), nf.asarray(column) - nf.floor(b / 2.0))
     np.testing.assert_array_equal(chosen.numpy(), np.where(x < y, x * row, column - np.floor(y / 2)))
-    of_row = nf.minimum(nf.asarray(row), 3.0)  # of a row, so no vector
-    np.testing.assert_array_equal((a * of_row).numpy(), x * np.minimum(row, 3))
+    np.testing.assert_array_equal((a * nf.minimum(nf.asarray(row), 3.0)).numpy(), x * np.minimum(row, 3))
     shifted = nf.concat([nf.zeros((9, 1)), a[:, 1:] - b[:, :-1]], axis=1) + a
     want = np.concatenate([np.zeros((9, 1), "float32"), x[:, 1:] - y[:, :-1]], axis=1) + x
     np.testing.assert_array_equal(shifted.numpy(), want)
