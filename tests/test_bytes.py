@@ -8,8 +8,8 @@ import pytest
 import nearfield as nf
 from nearfield import nn
 from nearfield.compiler.wasm_depthwise import compile_depthwise
-from nearfield.tensor import Tensor
-from test_contraction import agree, graph_of, kernels_of, octets, tilings_of
+from nearfield.tensor import Tensor, apply
+from test_contraction import agree, graph_of, kernels_of, normal, octets, tilings_of
 
 
 def biases(channels: int) -> Any:
@@ -149,3 +149,46 @@ def test_bytes_between_layers_stay_bytes() -> None:
     graph = graph_of(make, (a, b, biases(64), scales(64)))
     assert [t.kind for t in tilings_of(graph)] == ["dot", "dot"]
     agree(make, a, b, biases(64), scales(64))
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_depthwise_of_what_is_mirrored_or_has_more_channels(padding: int) -> None:
+    """Neither is the claim's: columns that lie backwards, and channels that are in the image at some places only."""
+    x, w = octets("int8", 1, 9, 12, 16), octets("int8", 3, 3, 1, 32)
+
+    def mirrored(x: Tensor, w: Tensor) -> Tensor:
+        wide = nf.astype(nf.flip(x, axis=2), "int32"), nf.astype(w[..., :16], "int32")
+        return nn.conv2d(*wide, padding=padding, groups=16)
+
+    def widened(x: Tensor, w: Tensor) -> Tensor:
+        more = nf.pad(x, ((0, 0), (0, 0), (0, 0), (4, 12)))
+        return nn.conv2d(nf.astype(more, "int32"), nf.astype(w, "int32"), padding=padding, groups=32)
+
+    agree(mirrored, x, w)
+    agree(widened, x, w)
+
+
+@pytest.mark.parametrize("part", [slice(None, 3), slice(1, None)])
+def test_windows_of_three_rows_beside_something_else(part: slice) -> None:
+    """A window that is cut out of a larger one: what lies beside its rows in memory counts nothing."""
+
+    def make(x: Tensor, w: Tensor) -> Tensor:
+        windows = apply("windows", nf.permute_dims(x, (2, 0, 1)), size=(3, 3), stride=(1, 1), dilation=(1, 1))
+        return nf.einsum("chwuv,vcu->hwc", nf.astype(windows, "int32"), nf.astype(w[:, :, part], "int32"))
+
+    agree(make, octets("int8", 10, 12, 16), octets("int8", 3, 16, 4))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"), [(0.0, 255.0, "uint8"), (0.0, 127.0, "int8"), (-127.0, 127.0, "int8")]
+)
+def test_one_row_becomes_bytes(low: float, high: float, dtype: str) -> None:
+    """A product of one row with weights that stay, in several streams: bytes are bounded there, too."""
+    x, w = 40 * normal(1, 128), normal(128, 512)
+    want = np.clip(x @ w, low, high)
+    with nf.use("wasm"):
+        weights = nf.asarray(w)
+        product = nf.jit(lambda x: nf.astype(nf.round(nf.clip(x @ weights, low, high)), dtype))
+        got = product(nf.asarray(x)).numpy()
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, want, atol=0.501)

@@ -294,3 +294,33 @@ def test_bytes_in_panels_are_what_is_prepared() -> None:
         program = compiled(1, bits, None, "wasm", held=True, gradient=False)
         prepared = {b.dtype: b.shape for b in program.buffers if b.kind == "prepared"}
         assert prepared == {"int8": (64, 1024 * bits // 8, 8), "float16": (64, 32, 8)}
+
+
+@pytest.mark.parametrize("scale", [(), (1024,), (1, 1)])
+def test_scales_of_fewer_axes(scale: tuple[int, ...]) -> None:
+    """One for all, or one for each column: not what `quantize` makes, and right all the same."""
+    w, x = drawn(1024, 64).astype("int8"), drawn(1, 64)
+    by = np.full(scale, 0.01, "float32")
+    with nf.use("wasm"):
+        weight, steps = nf.asarray(w), nf.asarray(by)
+        column = nf.reshape(steps, (-1, 1)) if scale == (1024,) else steps
+        product = nf.jit(lambda x: nf.einsum("ak,nk->an", x, nf.astype(weight, "float32") * column))
+        got = product(nf.asarray(x)).numpy()
+    np.testing.assert_allclose(got, x @ (w * np.float32(0.01)).T, atol=1e-4)
+
+
+@pytest.mark.parametrize(("length", "groups"), [(64, 8), (64, 4), (96, 8), (16, 2)])
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_groups_that_quantize_does_not_make(length: int, groups: int, is_turned: bool) -> None:
+    """Short ones, and scales that come around again after each few numbers."""
+    w, x = np.round(drawn(4096, length) * 30).astype("int8"), drawn(3, length)
+    scale = (drawn(4096, groups) * 0.01).astype("float16")
+    spread = np.tile(scale, (1, length // groups)) if is_turned else np.repeat(scale, length // groups, axis=1)
+    want = x @ (w * spread.astype("float32")).T
+    with nf.use("wasm"):
+        weight, steps = nf.asarray(w), nf.astype(nf.asarray(scale), "float32")
+        parts = (4096, length // groups, groups) if is_turned else (4096, groups, length // groups)
+        wide = nf.reshape(nf.astype(weight, "float32"), parts) * nf.expand_dims(steps, axis=1 if is_turned else -1)
+        product = nf.jit(lambda x: nf.einsum("ak,nk->an", x, nf.reshape(wide, w.shape)))
+        got = product(nf.asarray(x)).numpy()
+    np.testing.assert_allclose(got, want, atol=1e-3)

@@ -310,6 +310,8 @@ class _Packer(Writer):
 
     def side_by_side(self, i: int) -> int:
         """Line i [columns, n] again, read from where eight columns stand side by side in each place."""
+        if len(self.lines[i].shape) != 2:
+            return i
         columns, n = self.lines[i].shape
         count = -(-columns // PANEL)
         x = i

@@ -23,13 +23,9 @@ from .wasm_schedule import extent, simplified
 
 __all__ = ["PANEL", "Factor", "Tiling", "factor", "numbered", "tiled", "tiling", "written_out"]
 
-ROWS = {
-    "fused": 6,
-    "plain": 5,
-    "dot": 6,
-    "turned": 5,
-}  # of a tile: the sums, two vectors of b, one element of a and what else a
-# step needs (a product, a mask) fit V8's 15 registers
+# rows of a tile: the sums, two vectors of b, one element of a and what else a step needs (a product, a mask) fit V8's
+# fifteen registers
+ROWS = {"fused": 6, "plain": 5, "dot": 6, "turned": 5}
 FOUR = 4  # bytes that one instruction multiplies and adds up in each lane
 NEAR = 384 * 1024  # bytes of the left factor that stay in the second cache while the panels go by
 PANELS = 256 * 1024  # bytes of a right factor that stay there while blocks of rows go by

@@ -9,14 +9,15 @@ is in, whose sums are kept until their last column has come:
             for each column that is new: load its rows, put them side by side; for each window: four dot products
             store what is made of the sums of the first window; the others move up
 
-Rows outside the image count nothing: their part of the window is zeros. compiler/pack.py sees to it that the window
-lies as [column, channel, 4 rows].
+The window lies as [column, channel, 4 rows], as compiler/pack.py lays it out. Rows outside the image, and what is in
+place of a short window's fourth row, count nothing: their part of the window is masked.
 """
 
 from dataclasses import dataclass
 from math import prod
 
 from .. import scalar as k
+from ..index import linear
 from ..scalar import K, const_value, walk
 from .kernel import Kernel, Store, cost, vary
 from .wasm_bytes import OP, get, i32, memarg, put, v128
@@ -151,11 +152,13 @@ def _planned(store: Store, total: K, axes: tuple[K, ...], image: K, window: K) -
     column, hop = vary(place, q), vary(place, x)
     if (vary(place, channel), vary(weights, channel), vary(store.index, channel)) != (1, ROWS, 1):
         return None
-    if not column or not hop or hop % column or not weights.free <= {channel, q, *by_row[:1]}:
+    if not column or column < 0 or not hop or hop < 0 or hop % column:
+        return None  # a mirrored image
+    if linear(weights)[0] % ROWS or not weights.free <= {channel, q, *by_row[:1]}:
         return None
     edges = _edges(image, x, q, hop // column)
     inside = _rows_inside(image, p, {x, q})
-    if edges is None or inside is None:
+    if edges is None or inside is None or any(channel in t.free for t in _terms(image)):
         return None
     plan = Depthwise(store, total, tuple(outer), x, channel, image, window, p, q, hop // column, *edges, inside)
     begin, end = plan.plain
@@ -220,6 +223,7 @@ class _Rows(Values):
         self.eighth = Eighth(self.f, kernel.arguments[plan.image.value].name == "int8")
         self.slow = False
         rows = extent(plan.p) if plan.p is not None else 1
+        self.masked = rows < ROWS or any(plan.inside)  # what is beside a short window in memory counts nothing
         self.rows = self._vectors_for(rows)
         self.pairs, self.start = self._vectors_for(4), self._vectors_for(4)
         self.column, self.mask = self._vectors_for(2)
@@ -274,7 +278,7 @@ class _Rows(Values):
 
     def _masks(self) -> None:
         """Ones for the rows of the window that are in the image."""
-        if not any(self.plan.inside):
+        if not self.masked:
             return
         code = i32(0)
         for n, inside in enumerate(self.plan.inside):
@@ -309,7 +313,7 @@ class _Rows(Values):
             for quarter, local in enumerate(column):
                 self.shift = {plan.channel: 4 * quarter}
                 address, offset = self.address(plan.window.value, index)
-                masked = get(self.mask) + OP["v128.and"] if any(plan.inside) else b""
+                masked = get(self.mask) + OP["v128.and"] if self.masked else b""
                 self.emit(address + OP["v128.load"] + memarg(offset, 2) + masked + put(local))
         for quarter, start in enumerate(self.start):
             if self.slow:

@@ -38,7 +38,9 @@ def compile_kernel(kernel: Kernel, *, relaxed: bool) -> Compiled:
     unit = 1 if plan.ranged or plan.lane is None else 4 * plan.tiles.get(plan.lane, 1)
     work = max(1, cost(kernel))
     total = plan.total
-    grain = total if work < 4 * WORTH else -(-WORTH * total // work)
+    # of a single row, each thread would store all kept parts, upon results of others
+    alone = work < 4 * WORTH or (plan.kept is not None and not plan.ranged)
+    grain = total if alone else -(-WORTH * total // work)
     return Compiled(len(kernel.arguments) + 2, body, total, max(unit, -(-grain // unit) * unit))
 
 

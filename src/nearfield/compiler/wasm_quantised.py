@@ -15,7 +15,7 @@ from ..scalar import K, const_value, walk
 from .contraction import Contraction, contraction_of
 from .kernel import Kernel
 from .wasm_bytes import OP, get, i32, memarg, put
-from .wasm_contraction import PANEL, Factor, Tiling, factor, numbered, tiled
+from .wasm_contraction import PANEL, Factor, Tiling, factor, numbered, tiled, written_out
 from .wasm_schedule import extent, simplified
 from .wasm_storage import load_lanes
 from .wasm_tile import Tile, Tiles
@@ -128,7 +128,13 @@ def _by_groups(plan: Tiling, c: Contraction, scale: K, dtype: DType, half: int) 
     each = plan.summed[0] // groups
     if groups > 1:
         a, b = (replace(f, steps=(f.steps[0] * each, *f.steps)) for f in (plan.a, plan.b))
+        at = found.steps.index(step)
+        wholes = (factor(c.a, c.summed, {}, dtype), factor(c.b, c.summed, {}, dtype))
+        if any(w is None or w.steps[at] != f.steps[0] for w, f in zip(wholes, (a, b), strict=True)):
+            return None  # groups are not parts of the outermost loop
         plan = replace(plan, a=a, b=b, summed=(groups, each, *plan.summed[1:]))
+        if written_out(plan)[0] < 2:
+            return None  # scales are loaded in a loop around that of a group
     whole: dict[str, Any] = {f.name: getattr(plan, f.name) for f in fields(Tiling)}
     return QuantisedTiling(**whole, scale=Factor(found.argument, place, (step,), dtype), half=half)
 

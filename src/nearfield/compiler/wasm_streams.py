@@ -33,6 +33,8 @@ class Streams(Tiles):
     streams  the panel and column of each vector of a step, while there are several panels
     """
 
+    together = False
+
     def __init__(self, kernel: Kernel, plan: Tiling) -> None:
         super().__init__(kernel, plan)
         self.streams: list[tuple[int, int]] = []

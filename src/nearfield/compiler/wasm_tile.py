@@ -48,12 +48,14 @@ class Tile:
 class Tiles(Values):
     """The function of one kernel."""
 
+    together = True  # whether a panel's vectors are stored side by side
+
     def __init__(self, kernel: Kernel, plan: Tiling) -> None:
         super().__init__(kernel.arguments, plan.kind != "plain")
         self.plan = plan
         self.jams = self.shifted()
         near = vary(plan.store.index, plan.lane) == 1 and all(t.op == "var" for t in linear(plan.store.index)[1])
-        self.eights = near and plan.columns % PANEL == 0  # whether bytes are stored eight at a time
+        self.eights = self.together and near and plan.columns % PANEL == 0  # whether bytes are stored eight at a time
         value, self.saturate = self.stored_value(plan.store, self.eights)
         self.plan = plan = replace(plan, store=replace(plan.store, value=value))
         self.count([plan.store.value, plan.store.index])
