@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from nearfield import nn, optim
 from nearfield.errors import TraceError
 from nearfield.jit import Jit
 from nearfield.runtime import current_device
+from nearfield.tensor import Tensor
 
 X = np.arange(6, dtype="float32").reshape(2, 3)
 ONES = np.ones((3, 3), "float32")
@@ -303,3 +305,40 @@ def test_a_model_as_an_argument_is_kept_by_nobody() -> None:
     other = Pile()
     other.first = nf.asarray(4 * ONES)
     np.testing.assert_array_equal(f(other, nf.asarray(X)).numpy(), other(nf.asarray(X)).numpy())
+
+
+class Slow(optim.SGD):
+    """SGD that keeps where its parameters began."""
+
+    def update(self, model: nn.Module, grads: Any) -> None:
+        for name, parameter in model.parameters().items():
+            self.slots.setdefault(f"begun.{name}", parameter)
+        super().update(model, grads)
+
+
+def test_state_of_ones_own_begins_as_it_is_made() -> None:
+    """Slots of the optimisers here begin at 0; others do not, whatever they are."""
+    model, slow, x = nn.Sequential(linear(3, 3)), Slow(0.1), nf.ones((2, 3))
+    begun = {name: t.numpy() for name, t in model.parameters().items()}
+
+    @nf.jit
+    def step(x: Tensor) -> Tensor:
+        loss, grads = nn.value_and_grad(model, lambda x: nf.mean(model(x) ** 2))(x)
+        slow.update(model, grads)
+        return loss
+
+    for _ in range(3):
+        step(x)
+    for name, value in begun.items():
+        np.testing.assert_array_equal(slow.slots[f"begun.{name}"].numpy(), value)
+
+
+def test_weights_of_another_device() -> None:
+    """What a step has left in one device's memory is read by the reference device, too."""
+    w = nf.asarray(np.arange(4.0, dtype="float32"))
+    with nf.use("wasm"):
+        w = w + 1
+        assert w.numpy()[0] == 1
+    double = nf.jit(lambda x: x * w)
+    with nf.use("reference"):
+        np.testing.assert_array_equal(double(nf.ones(4)).numpy(), [1, 2, 3, 4])

@@ -152,3 +152,36 @@ def test_every_tiling(cut: wgsl_tiling.Tiling, monkeypatch: pytest.MonkeyPatch) 
     got = nn.relu(nn.conv2d(nf.asarray(x), nf.asarray(w), padding=1) + nf.asarray(b))
     np.testing.assert_array_equal(got.numpy(), want)
     nf.forget_programs()
+
+
+@pytest.mark.parametrize("n", [6, 20])
+def test_small_elements_turned_after_a_product(n: int) -> None:
+    """Elements of two bytes are written several at a time, so not where the product's kernel would find them."""
+    a, b = array(n, n) / n, array(n, n)[::-1] / n
+    product = nf.asarray(a, dtype="float16") @ nf.asarray(b, dtype="float16")
+    np.testing.assert_allclose(nf.matrix_transpose(product).numpy(), (a @ b).T, rtol=2e-2, atol=1e-2)
+
+
+def test_few_rows_whose_batch_comes_last() -> None:
+    """Columns that are no neighbours in a result of two bytes an element."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(3, 4, 256)), rng.normal(size=(3, 64, 256))
+    got = nf.einsum("brk,bnk->rnb", nf.asarray(a, dtype="float16"), nf.asarray(b, dtype="float16"))
+    np.testing.assert_allclose(got.numpy(), np.einsum("brk,bnk->rnb", a, b), rtol=2e-2, atol=0.2)
+
+
+def test_what_follows_a_product_is_stored_on_the_way() -> None:
+    """More lines after a product than one kernel takes."""
+    y = nf.asarray(np.eye(8, dtype="float32")) @ nf.asarray(np.eye(8, dtype="float32"))
+    for _ in range(60):
+        y = y * 0.5 + 1
+    np.testing.assert_allclose(y.numpy(), np.full((8, 8), 2.0), rtol=1e-6)
+
+
+def test_values_that_are_used_twice_each_time() -> None:
+    """The compiler looks at each line once, however many ways lead to it: with 3^40 ways this would not end."""
+    x, score = nf.asarray(np.eye(32, dtype="float32") / 4), nf.asarray(array(32, 4)) @ nf.asarray(array(4, 32))
+    want, added = np.eye(32, dtype="float32") / 4, array(32, 4) @ array(4, 32)
+    for _ in range(40):
+        x, want = x * x * 0.5 + x * 0.25, want * want * np.float32(0.5) + want * np.float32(0.25)
+    np.testing.assert_allclose(((x + score) @ nf.asarray(np.eye(32, dtype="float32"))).numpy(), want + added, rtol=1e-5)

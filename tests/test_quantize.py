@@ -324,3 +324,28 @@ def test_groups_that_quantize_does_not_make(length: int, groups: int, is_turned:
         product = nf.jit(lambda x: nf.einsum("ak,nk->an", x, nf.reshape(wide, w.shape)))
         got = product(nf.asarray(x)).numpy()
     np.testing.assert_allclose(got, want, atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("largest", [1e-7, 1e-6, 1e-5, 1e-4, 7e-3])
+def test_small_weights_are_off_by_half_a_scale_at_most(bits: int, largest: float) -> None:
+    w = largest * drawn(4, 64) / np.abs(drawn(4, 64)).max(axis=1, keepdims=True)
+    numbers, scale = nf.quantize(w.astype("float32"), bits=bits)
+    off = np.abs(nf.dequantize(numbers, scale, bits=bits).numpy() - w)
+    assert (off <= 0.501 * np.repeat(scale.numpy().astype("float32"), 32, axis=1)).all()
+
+
+def test_quantised_layers_stay_frozen() -> None:
+    model = nn.Sequential(linear(64, 64), linear(64, 32))
+    model.freeze()
+    nn.quantize(model)
+    assert not model.parameters()
+
+
+def test_nothing_and_one_scale() -> None:
+    numbers, scale = nf.quantize(np.zeros((3, 0), "float32"))
+    assert nf.dequantize(numbers, scale).shape == (3, 0)
+    with pytest.raises(ShapeError, match="dequantize: numbers have shape"):
+        nf.dequantize(numbers, 1.0)
+    with pytest.raises(ArgumentError, match="a name of a layer"):
+        nn.quantize(nn.Sequential(linear(64, 64)), 4)  # type: ignore[arg-type]

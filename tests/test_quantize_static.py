@@ -220,6 +220,26 @@ def test_a_copy_is_one() -> None:
         np.testing.assert_array_equal(np.asarray(small.copy()(nf.asarray(x))), np.asarray(small(nf.asarray(x))))
 
 
+class Shared(nn.Module):
+    """What a layer that is called twice gives is added to another's result."""
+
+    def __init__(self) -> None:
+        self.shared, self.once, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        both = nn.relu(self.shared(self.shared(x)))
+        return self.last(self.once(nf.tanh(both)) + both)
+
+
+def test_sums_with_a_layer_that_is_called_twice() -> None:
+    """Its inputs are float64 here, as NumPy makes them."""
+    model, x = made(Shared), real(16, 8).astype("float64")
+    with nf.use("reference"):
+        small = nn.quantize_static(model, x)
+        exact, nearly = np.asarray(model(nf.asarray(x, dtype="float32"))), np.asarray(small(x))
+    assert cosine(exact, nearly) > 0.999
+
+
 def test_errors() -> None:
     with pytest.raises(nf.ArgumentError, match="not the scales between layers"):
         nn.quantize_static(made(lambda: nn.Linear(8, 4)), real(2, 8)).load("some.safetensors")
@@ -227,5 +247,7 @@ def test_errors() -> None:
         nn.quantize_static(made(Net))
     with pytest.raises(nf.ArgumentError, match="a Module"):
         nn.quantize_static(nn.relu, real(1, 2))
+    with pytest.raises(nf.ArgumentError, match="infinite or NaN"):
+        nn.quantize_static(made(lambda: nn.Linear(8, 4)), np.full((2, 8), np.nan, "float32"))
     with pytest.raises(nf.ArgumentError, match="no weight"):
         nn.quantize_static(nn.LayerNorm(4), real(2, 4))

@@ -137,7 +137,8 @@ class Jit:
         owners = self._owners(leaves)
         before = [owner.state_tensors().keys() for owner in owners]
         recording, _, state = self._found(leaves, structure, inputs, form)
-        if -1 in recording.changed:  # what the trace has made has no value: the next call traces again
+        # what the trace has made is no state yet: the next call traces again
+        if any(o.state_tensors().keys() != names for o, names in zip(owners, before, strict=True)):
             for key in [key for key, found in self.recordings.items() if found is recording]:
                 del self.recordings[key]
             for owner, names in zip(owners, before, strict=True):
@@ -218,7 +219,7 @@ def _begun(recording: Recording, owners: list[Any]) -> bool:
         )
         if n < 0
     ]
-    if not made or not all(getattr(owner, "begins_at_zero", False) for owner, *_ in made):
+    if not made or not all(hasattr(o, "begins_at_zero") and o.begins_at_zero(name) for o, name, *_ in made):
         return False
     for owner, name, shape, dtype in made:
         zeros = bytes(prod(shape) * dtype.itemsize)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .device import Device
 from .graph.graph import Graph
 from .graph.interpret import interpret
-from .runtime import compiled, current_device, evaluate, place
+from .runtime import as_array, compiled, current_device, evaluate, place
 from .state import Places, places_of
 from .steady import Steady
 from .tensor import Node, Tensor, leaf
@@ -110,9 +110,7 @@ class Recording:
         return frozenset([n for n in range(self.first, len(lines)) if lines[n].shape and n not in replaced])
 
     def _interpreted(self, nodes: list[Node]) -> list[Any]:
-        import numpy
-
-        arrays = [numpy.frombuffer(n.value, n.dtype.name, n.size).reshape(n.shape) for n in nodes]
+        arrays = [as_array(n) for n in nodes]
         return [y.tobytes() for y in interpret(self.graph, arrays)]
 
     def _free(self, state: list[Tensor]) -> frozenset[int]:

@@ -289,10 +289,11 @@ def _settle(node: Node, value: Any) -> None:
 
 def _interpreted(roots: list[Node]) -> list[Any]:
     graph, feeds = trace(roots)
-    return [value.tobytes() for value in interpret(graph, [_array(n) for n in feeds])]
+    return [value.tobytes() for value in interpret(graph, [as_array(n) for n in feeds])]
 
 
-def _array(node: Node) -> Any:
+def as_array(node: Node) -> Any:
+    """The node's value as a NumPy array, from wherever it is."""
     import numpy
 
     return numpy.frombuffer(_bytes(node), node.dtype.name, node.size).reshape(node.shape)

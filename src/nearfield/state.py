@@ -33,11 +33,11 @@ class Stateful:
     A subclass has `state_tensors` and `set_state_tensors`. If it also says in `state_places` where the Tensors are,
     compiled functions need not ask for them at each call; they may then depend on nothing but attributes, and lists
     and dicts in these.
-
-    begins_at_zero  whether a Tensor that a step makes, because it was not there, is taken for 0 before
     """
 
-    begins_at_zero = False
+    def begins_at_zero(self, name: str) -> bool:
+        """Whether a state Tensor that a step makes, because it was not there, is 0 before that step."""
+        return False
 
     def __setattr__(self, name: str, value: Any) -> None:
         held = self.__dict__

@@ -158,11 +158,14 @@ export async function load(url, options = {}) {
     // browsers translate code quickly at first, and well when they have seen it run
     let there = false;
     const ready = device.finish(session);
-    ready.then(() => setTimeout(() => there || model.run(zeros).catch(() => {}), PATIENCE), () => {});
+    /** @type {Promise<unknown> | undefined} */
+    let early; // its error is the load's
+    ready.then(() => setTimeout(() => there || (early = model.run(zeros)).catch(() => {}), PATIENCE), () => {});
     if (weights) await readWeights(await weights, buffers, (name, bytes, offset) => device.write(device.weight(session, name), bytes, offset));
     else if (buffers.length && !single) bad(`${base.href}: names no weights`);
     there = true;
     await ready;
+    await early;
     for (let i = 0, took = Infinity, last = took; options.warm !== false && (weights || !buffers.length) && i < 4 && took <= last * 0.8; i++) {
       const start = performance.now();
       await model.run(zeros);

@@ -149,7 +149,8 @@ def _lower_all(graph: Graph, fusion: Fusion, groups: list[list[int]]) -> list[Lo
         if prod(graph.lines[group[0]].shape) == 0:
             continue
         path = fusion.path.get(group[0], []) if len(group) == 1 else []
-        if path and graph.lines[group[0]].dtype.itemsize < 4 and len({graph.lines[p].shape for p in path}) > 1:
+        moved = len({graph.lines[p].shape for p in path}) > 1 or any(graph.lines[p].op == "permute" for p in path)
+        if moved and graph.lines[group[0]].dtype.itemsize < 4:
             path = []  # small elements are written four at a time, in the order of the result
         steps.append(lower(graph, group, lambda n: n in fusion.stored or n in inputs, path))
     return steps

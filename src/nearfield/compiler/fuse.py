@@ -211,12 +211,18 @@ class _Fuser:
 
     def light_sources(self, i: int) -> set[int] | None:
         """The lines in memory that line i is made of by cheap arithmetic and movement; None if there is other work."""
-        if i in self.memory or i in self.stored:
-            return {i}
-        line = self.lines[i]
-        light = self.family(i) in ("movement", "source") or line.op in CHEAP_OPS
-        found = [self.light_sources(a) for a in line.args] if light else [None]
-        return None if None in found else set[int]().union(*(x for x in found if x is not None))
+        found, seen, todo = set[int](), {i}, [i]
+        while todo:
+            j = todo.pop()
+            line = self.lines[j]
+            if j in self.memory or j in self.stored:
+                found.add(j)
+            elif self.family(j) in ("movement", "source") or line.op in CHEAP_OPS:
+                todo += [a for a in dict.fromkeys(line.args) if a not in seen]
+                seen.update(line.args)
+            else:
+                return None
+        return found
 
     def nbytes(self, i: int) -> int:
         return prod(self.lines[i].shape) * self.lines[i].dtype.itemsize
@@ -319,6 +325,17 @@ class _Fuser:
             if deep > DEEP and line.op != "input":
                 self.stored.add(i)
             depth.append(deep + 1)
+        for root, start in list(self.anchors.items()):
+            self.shorten(root, start)
+
+    def shorten(self, root: int, start: int) -> None:
+        """End the way of an anchor where something on it is stored meanwhile."""
+        i = start
+        while i != root and i not in self.stored:
+            (i,) = self.users[i]
+        if i != root:
+            del self.anchors[root]
+            self.anchors[i] = start
 
 
 class _Grouper:

@@ -37,6 +37,11 @@ class _Finder:
         for i, line in enumerate(graph.lines):
             for a in dict.fromkeys(line.args):
                 self.users[a].append(i)
+        self.of_scores: set[int] = set()  # scores, and what is made of them one by one
+        for i, line in enumerate(graph.lines):
+            above = {a for a in line.args if self.lines[a].shape == line.shape} & self.of_scores
+            if self.is_score(i) or (above and self.family(i) == "elementwise"):
+                self.of_scores.add(i)
 
     def family(self, i: int) -> str:
         """Of the line's operation."""
@@ -80,11 +85,7 @@ class _Finder:
 
     def is_made_of_scores(self, i: int, shape: tuple[int, ...]) -> bool:
         """Whether an argument belongs to the plane, though it is not made of the score that this began with."""
-        if self.lines[i].shape != shape:
-            return False
-        if self.family(i) == "elementwise":
-            return any(self.is_made_of_scores(a, shape) for a in self.lines[i].args)
-        return self.is_score(i)
+        return self.lines[i].shape == shape and i in self.of_scores
 
     def folds(self, i: int, shape: tuple[int, ...]) -> bool:
         """Whether a line folds the rows of a plane."""

@@ -16,7 +16,7 @@ from .. import scalar as k
 from ..index import unflatten
 from ..scalar import K, const_value, substitute, walk
 from .choice import Choices
-from .kernel import Kernel, Store
+from .kernel import Kernel, Store, vary
 from .wgsl import Scope, Writer
 from .wgsl_axes import bound, collapsed
 from .wgsl_points import grid, unpack
@@ -366,7 +366,8 @@ class _Matvec(Writer):
         """The module and its workgroups; None if the elements do not lie as they should."""
         argument = self.found.store.argument
         lanes = max(1, 4 // self.dtypes[argument].itemsize)  # results in a word
-        if not self.suits or self.columns % lanes or (lanes > 1 and self.found.column.value[1] % self.columns):
+        apart = self.found.column.value[1] % self.columns or vary(self.found.store.index, self.found.column) != 1
+        if not self.suits or self.columns % lanes or (lanes > 1 and apart):
             return None
         if lanes > 1:
             self.wide[argument] = lanes

@@ -187,6 +187,7 @@ class _Adding:
         across, along = -(-cut.vectors // cut.width), -(-scatter.axis.value[1] // cut.places)
         unpack(self.top, scatter.before, f"(number / {across * along})")
         zeros, marked, added = self.zeros(), self.marked(chunk), self.added()
+        total = across * along * prod(v.value[1] for v in scatter.before)
         lines = [
             *self.writer.head(),
             f"var<workgroup> mine: array<atomic<u32>, {chunk // 32}>;",
@@ -198,6 +199,7 @@ class _Adding:
             "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,",
             "        @builtin(local_invocation_index) index: u32) {",
             "  let lid = i32(index); let number = i32(group.y * groups.x + group.x);",
+            f"  if (number >= {total}) {{ return; }}",
             f"  let left = number % {across} * {cut.width};",
             f"  let first = number / {across} % {along} * {cut.places};",
             *("  " + x for x in [*self.top.lines, *zeros]),
@@ -212,7 +214,7 @@ class _Adding:
             "  }",
             "}",
         ]
-        return "\n".join(lines) + "\n", grid(across * along * prod(v.value[1] for v in scatter.before))
+        return "\n".join(lines) + "\n", grid(total)
 
 
 def spell_scatter(kernel: Kernel) -> tuple[str, tuple[int, int, int]] | None:

@@ -25,11 +25,14 @@ OPEN = r"""async () => {
   const address = name => `${globalThis.origin}/nearfield-cache/${name}`;
   const quiet = promise => { promise.catch(() => {}); };
   const store = await globalThis.caches.open("nearfield");
-  const kept = (await store.keys()).map(request => request.url.split("/").pop());
-  const names = kept.filter(name => /^\w+\.\w+$/.test(name));
-  const read = async name => [name, new Uint8Array(await (await store.match(address(name))).arrayBuffer())];
+  const kept = (await store.keys()).map(request => request.url).filter(url => url.startsWith(address("")));
+  const names = kept.map(url => url.split("/").pop()).filter(name => /^\w+\.\w+$/.test(name));
+  const read = async name => {  // another tab may have removed it meanwhile
+    const found = await store.match(address(name));
+    return found && [name, new Uint8Array(await found.arrayBuffer())];
+  };
   return {
-    files: await Promise.all(names.map(read)),
+    files: (await Promise.all(names.map(read))).filter(Boolean),
     put: (name, bytes) => quiet(store.put(address(name), new Response(bytes))),
     use: name => quiet(store.match(address(name)).then(found => found && store.put(address(name), found))),
     remove: name => quiet(store.delete(address(name))),

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
-from ..errors import FormatError
+from ..errors import DeviceError, FormatError
 from ..program.program import Kernel
 
 __all__ = ["Pipelines"]
@@ -34,29 +34,29 @@ class Pipelines:
         """The bind group layout of kernels with so many arguments: the same for all, so that groups can be shared."""
         return self._layout(bindings)[0]
 
-    def begin(self, kernels: Sequence[Kernel]) -> list[Key]:
-        """Start to compile those that are not there, and return at once what they are known by."""
+    def begin(self, kernels: Sequence[Kernel]) -> "list[tuple[Key, Future[Any]]]":
+        """Start to compile those that are not there, and return at once what they are known by, and what will be."""
         keys = [(kernel.bindings, kernel.code.replace("enable subgroups;", "")) for kernel in kernels]
         with self._guard:
             for key, kernel in zip(keys, kernels, strict=True):
                 if key not in self._made:
                     layout = self._layout(kernel.bindings)[1]
                     self._made[key] = self._threads.submit(self._compile, layout, key[1], kernel.name)
-        return keys
+            return [(key, self._made[key]) for key in keys]
 
     def compile(self, kernels: Sequence[Kernel]) -> list[Any]:
         """One pipeline for each kernel.
 
         errors   FormatError with the kernel's name and the compiler's words
         """
-        keys = self.begin(kernels)
-        with self._guard:
-            pending = [self._made[key] for key in keys]
+        pending = self.begin(kernels)
         try:
-            return [future.result() for future in pending]
+            return [future.result() for _, future in pending]
+        except CancelledError:
+            raise DeviceError("webgpu: load: the device was closed meanwhile. Open it again.") from None
         finally:
             with self._guard:
-                self._forget(dict(zip(keys, pending, strict=True)))
+                self._forget(dict(pending))
 
     def close(self) -> None:
         """Start nothing more."""
@@ -65,7 +65,7 @@ class Pipelines:
     def _forget(self, recent: dict[Key, "Future[Any]"]) -> None:
         """Drop what was refused, which is asked again, and the oldest if there are too many."""
         for key, future in recent.items():
-            if future.done() and future.exception() is not None:
+            if future.done() and (future.cancelled() or future.exception() is not None):
                 self._made.pop(key, None)
         while len(self._made) > REMEMBERED:
             del self._made[next(iter(self._made))]

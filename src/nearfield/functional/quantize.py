@@ -37,7 +37,8 @@ def quantize(w: Any, /, *, bits: int = 8, group_size: int = 32) -> tuple[Tensor,
                 has number j of eight in its low half, and number j + 4 in its high half, as two's complement
     errors      DTypeError if w is not real, ShapeError if n is no multiple; ArgumentError for other bits and groups
 
-    Magnitudes above 65504 · 127 (or · 7) are limited to that.
+    Magnitudes above 65504 · 127 (or · 7) are limited to that; NaN makes NaN of its group. Scales are 2⁻²⁴ at the least,
+    so numbers below 6e-8 · 127 (or · 7) have fewer bits.
     """
     w = asarray(w)
     check_setting("quantize", bits, group_size)
@@ -51,7 +52,9 @@ def quantize(w: Any, /, *, bits: int = 8, group_size: int = 32) -> tuple[Tensor,
     *outer, n = w.shape
     most = 2 ** (bits - 1) - 1
     groups = reshape(astype(w, "float32"), (*outer, n // group_size, group_size))
-    scale = astype(minimum(_largest(groups) / most, LARGEST), "float16")
+    exact = minimum(_largest(groups) / most, LARGEST)
+    above = minimum(exact * (1 + 2**-10) + 2**-24, LARGEST)  # a scale rounded down would cut the largest number
+    scale = astype(where(exact > 0, above, exact), "float16")
     numbers = reshape(_numbers(groups, astype(scale, "float32"), most), (*outer, n))
     return (_paired(numbers) if bits == 4 else numbers), reshape(scale, (*outer, n // group_size))
 
@@ -64,10 +67,10 @@ def dequantize(numbers: Any, scale: Any, /, *, bits: int = 8) -> Tensor:
     errors    ShapeError if the two do not fit each other
     """
     numbers, scale = asarray(numbers), asarray(scale)
-    *outer, groups = scale.shape
     whole = _unpaired(_checked("dequantize", numbers, scale, bits), bits)
+    *outer, groups = scale.shape
     n = whole.shape[-1]
-    wide = astype(reshape(whole, (*outer, groups, n // groups)), "float32")
+    wide = astype(reshape(whole, (*outer, groups, n // max(groups, 1))), "float32")
     return reshape(wide * astype(expand_dims(scale, axis=-1), "float32"), (*outer, n))
 
 

@@ -92,15 +92,16 @@ class _Finder:
                 self.fixed.add(i)
 
     def run(self) -> list[Chain]:
-        found: list[Chain] = []
-        for i, line in enumerate(self.lines):
-            chain = self.begun(i, line) if line.op in ("conv", "einsum") and line.dtype.name == "float32" else None
-            if chain is not None:
-                self.extend(chain)
-                self.ends.add(chain.end)
-                found.append(chain)
-        names = [chain.name for chain in found]
-        return [chain for chain in found if names.count(chain.name) == 1]
+        products = [
+            (i, x) for i, x in enumerate(self.lines) if x.op in ("conv", "einsum") and x.dtype.name == "float32"
+        ]
+        begun = [chain for i, line in products if (chain := self.begun(i, line)) is not None]
+        names = [chain.name for chain in begun]
+        found = [chain for chain in begun if names.count(chain.name) == 1]
+        for chain in found:
+            self.extend(chain)
+            self.ends.add(chain.end)
+        return found
 
     def begun(self, i: int, line: Line) -> Chain | None:
         """A chain of this product, if its right factor is a weight whose last axis is the result's."""

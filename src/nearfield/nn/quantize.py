@@ -107,7 +107,8 @@ def quantize(model: M, *names: str, bits: int = 4, group_size: int = 32, activat
     def exchanged(part: Module) -> Module:
         if id(part) not in made:
             options = {"bits": bits, "group_size": group_size, "activations": activations}
-            made[id(part)] = KINDS[type(part)](part, **options)
+            new = made[id(part)] = KINDS[type(part)](part, **options)
+            new._frozen, new.training = part._frozen, part.training
         return made[id(part)]
 
     result: M = _exchange(model, {id(part) for part in chosen}, exchanged)
@@ -123,6 +124,7 @@ def _chosen(model: Module, names: tuple[str, ...], group_size: int) -> list[Modu
     """The layers of the names."""
     layers = {name: part for name, part in model.modules().items() if type(part) in KINDS}
     for name in names:
+        instance("quantize", str, "a name of a layer, as in nn.quantize(model, 'body', bits=4)", name=name)
         if not any(_is_under(found, name) for found in layers):
             raise ArgumentError(f"quantize: {name!r} names no Linear or Embedding; accepted are {_listed(layers)}.")
     found = {n: part for n, part in layers.items() if not names or any(_is_under(n, name) for name in names)}

@@ -7,7 +7,7 @@ composed of other operations, and rounded so that every device gives the same by
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from os import PathLike
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -132,7 +132,7 @@ class QuantizedModel(Module):
 
     def __call__(self, *inputs: Tensor) -> Any:
         """What the model returns, nearly."""
-        given = [asarray(x) for x in inputs]
+        given = [_given(x) for x in inputs]
         traced = _traced(self._model, given)
         feeds = [*given, *(self.others.get(name) for name in traced.names)]
         found = _Bytes(traced, feeds, self.products, self._codes)
@@ -152,10 +152,10 @@ class QuantizedModel(Module):
 def quantize_static(model: Module, *inputs: Any) -> QuantizedModel:
     """A copy of the model that computes with bytes: weights, and what passes between convolutions and Linear layers.
 
-    inputs   example inputs, as many as there may be in one call: the largest magnitude of each activation is 127, or
-             255 where none is negative. What is larger later is limited to that
+    inputs   example inputs, one for each argument of the model's call, of as many examples as there are: the largest
+             magnitude of each activation is 127, or 255 where none is negative. What is larger later is limited to that
     returns  a Module for use, not for training, and without the model's own reals
-    errors   ArgumentError if there is nothing to quantise
+    errors   ArgumentError if there is nothing to quantise, or an activation is infinite or NaN
 
     Weights have a scale for each channel, activations one for each tensor; zero is zero. Biases, batch normalisation,
     relu, relu6 and the addition of another layer's result are computed with the sums; other operations in reals. A
@@ -168,10 +168,16 @@ def quantize_static(model: Module, *inputs: Any) -> QuantizedModel:
         raise ArgumentError("quantize_static: there are no inputs; accepted are examples, as the model takes them.")
     modes = {name: part.training for name, part in model.modules().items()}
     try:
-        return QuantizedModel(model.eval(), [asarray(x) for x in inputs])
+        return QuantizedModel(model.eval(), [_given(x) for x in inputs])
     finally:
         for name, part in model.modules().items():
             part.training = modes[name]
+
+
+def _given(x: Any) -> Tensor:
+    """An input; float64, as NumPy makes it, becomes float32."""
+    x = asarray(x)
+    return astype(x, "float32") if x.dtype.name == "float64" else x
 
 
 def _stand_in(t: Tensor) -> Tensor:
@@ -339,7 +345,14 @@ def _codes_of(graph: Graph, chains: Sequence[Chain], reals: _Reals) -> dict[str,
     """How each line that is bytes is so; lines that are added are as their sum is."""
     keys, coded = _keys(chains), _coded(chains)
     ends = {i: (smallest(reals.real(i)), largest(reals.real(i))) for i in keys}
+    needed = {c.weight for c in chains} | {s.line for c in chains for s in c.steps if s.op != "residual"}
+    reals.found = {i: t for i, t in reals.found.items() if i in needed}  # others would be stored, for all examples
     found = {i: (float(low.item()), float(high.item())) for i, (low, high) in ends.items()}
+    if not all(isfinite(x) for pair in found.values() for x in pair):
+        raise ArgumentError(
+            "quantize_static: with these inputs an activation is infinite or NaN; accepted are examples whose "
+            "activations are finite."
+        )
     shared = {i: i for i in keys}
     for chain in chains:
         if chain.residual >= 0 and chain.end in coded:

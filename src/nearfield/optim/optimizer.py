@@ -30,7 +30,6 @@ class Optimizer(Stateful):
     """
 
     slot_names: tuple[str, ...] = ()
-    begins_at_zero = True
 
     def __init__(self, learning_rate: Rate) -> None:
         self.step = _value(0, "int32")
@@ -61,6 +60,10 @@ class Optimizer(Stateful):
         for name, parameter in model.parameters().items():
             self._prepare(name, parameter)
         return self
+
+    def begins_at_zero(self, name: str) -> bool:
+        """Whether it is a slot as `_prepare` makes them here."""
+        return type(self)._prepare is Optimizer._prepare and name.partition(".")[0] in self.slot_names
 
     def _prepare(self, name: str, parameter: Tensor) -> None:
         wide = DTYPES["float32"] if parameter.dtype.itemsize == 2 else parameter.dtype
