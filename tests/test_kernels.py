@@ -185,3 +185,21 @@ def test_values_that_are_used_twice_each_time() -> None:
     for _ in range(40):
         x, want = x * x * 0.5 + x * 0.25, want * want * np.float32(0.5) + want * np.float32(0.25)
     np.testing.assert_allclose(((x + score) @ nf.asarray(np.eye(32, dtype="float32"))).numpy(), want + added, rtol=1e-5)
+
+
+def test_many_functions_one_after_the_other() -> None:
+    """More than Python's stack takes, were they all written in one kernel."""
+    x, want = nf.asarray(array(8) / 8), array(8) / 8
+    for _ in range(40):
+        x, want = nf.exp(-x), np.exp(-want)
+    np.testing.assert_allclose(x.numpy(), want, rtol=1e-5)
+
+
+def test_many_folds_one_after_the_other() -> None:
+    """Each has an array in workgroup memory, of which there are 16 KiB."""
+    x, want = nf.asarray(array(4, 1024) / 100), array(4, 1024).astype("float64") / 100
+    for _ in range(6):
+        x = nf.nn.softmax(x * 3.0)
+        powers = np.exp(3 * want - (3 * want).max(-1, keepdims=True))
+        want = powers / powers.sum(-1, keepdims=True)
+    np.testing.assert_allclose(x.numpy(), want, rtol=1e-4)

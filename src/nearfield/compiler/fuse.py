@@ -20,7 +20,8 @@ HEAVY_OPS = {"put_add", "put_along"}
 SPREADING = {"take", "take_along", "windows"}  # may read one element many times
 BIJECTIVE = frozenset({"reshape", "permute"})
 CHEAP = 3  # operations worth repeating rather than storing
-DEEP = 48  # operations inlined one below the other
+DEEP = 48  # operations inlined one below the other: Python's stack ends where they are written
+FUNCTION = 8  # operations that a function, such as exp, is in that count
 NEAR = 16  # groups before a line that may take it in
 SMALL = 1 << 18  # elements of an update that costs a graphics card more to start than to do
 REST = 4  # buffers that the rest of a parameter's update may bind: of Adam's, after m, p and v, old and new
@@ -324,7 +325,8 @@ class _Fuser:
             leaves.append(held)
             if deep > DEEP and line.op != "input":
                 self.stored.add(i)
-            depth.append(deep + 1)
+            cheap = line.op in CHEAP_OPS or self.family(i) != "elementwise"
+            depth.append(deep + (1 if cheap else FUNCTION))
         for root, start in list(self.anchors.items()):
             self.shorten(root, start)
 

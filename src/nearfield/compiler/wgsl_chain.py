@@ -225,7 +225,7 @@ class _Chain:
         return f"row + y * 4 + {i}"
 
     def sums_of_products(self, n: int, main: Scope) -> list[str]:
-        """The n-th sums of this tile, eight rows at four steps, in registers."""
+        """The n-th sums of this tile, four rows at some fours of steps, in registers."""
         pair, strips = self.pairs[n], self.inner[n]
         scope = Scope(self.writer, frozenset(v for f in pair for v in (f.place, f.step)), main)
         for f in pair:
@@ -371,7 +371,7 @@ class _Chain:
         return [
             *(self.gathered(every, "sum") if self.chain.online else []),
             *(
-                f"finish(batch, {self.place(i)}, quad + x + {j * (BESIDE)}, t{i}_{j}, {every[i]});"
+                f"finish(batch, {self.place(i)}, quad + x + {j * BESIDE}, t{i}_{j}, {every[i]});"
                 for i in FOUR
                 for j in range(self.across // PART)
             ),

@@ -25,6 +25,7 @@ FEWEST, MOST = 4, 256  # threads for a row
 KEPT = 8  # vectors of a row that a thread keeps in registers: fewer, and it waits too often
 FEW = 512  # rows below which each gets as many threads as it can use
 EACH = 4  # steps of a loop that are written one after the other
+ROOM = 16384  # bytes of workgroup memory that every device has
 NARROW = 8  # values that each thread folds by itself in workgroup memory
 
 
@@ -278,6 +279,8 @@ def spell_rows(kernel: Kernel) -> tuple[str, tuple[int, int, int]] | None:
     rows, across = prod(kernel.extents[:count]), writer.across
     unpack(writer.top, writer.rows, f"min(row, {rows - 1})")
     body = _store(writer, kernel, share, rows)
+    if 4 * writer.threads * across * len(writer.arrays) > ROOM:
+        return None  # many folds one after the other, each with an array of its own
     lines = [
         *writer.head(),
         f"@compute @workgroup_size({writer.threads * across})",
