@@ -349,3 +349,10 @@ def test_nothing_and_one_scale() -> None:
         nf.dequantize(numbers, 1.0)
     with pytest.raises(ArgumentError, match="a name of a layer"):
         nn.quantize(nn.Sequential(linear(64, 64)), 4)  # type: ignore[arg-type]
+
+
+def test_a_module_that_knows_its_parent() -> None:
+    parent = nn.Sequential(linear(64, 64), nn.Sequential(linear(64, 32)))
+    parent.layers[1].parent = parent  # type: ignore[union-attr]
+    nn.quantize(parent)
+    assert all(type(part) is not nn.Linear for part in parent.modules().values())

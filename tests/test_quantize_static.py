@@ -240,9 +240,25 @@ def test_sums_with_a_layer_that_is_called_twice() -> None:
     assert cosine(exact, nearly) > 0.999
 
 
+class Counted(nn.Linear):
+    """A number beside its result."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 4)
+
+    def __call__(self, x: Tensor) -> Any:
+        return super().__call__(x), 7
+
+
 def test_errors() -> None:
     with pytest.raises(nf.ArgumentError, match="not the scales between layers"):
         nn.quantize_static(made(lambda: nn.Linear(8, 4)), real(2, 8)).load("some.safetensors")
+    with pytest.raises(nf.ArgumentError, match="not the scales between layers"):
+        nn.Sequential(nn.quantize_static(made(lambda: nn.Linear(8, 4)), real(2, 8)), nn.Linear(4, 4)).load(
+            "a.safetensors"
+        )
+    with pytest.raises(nf.ArgumentError, match="a model that returns Tensors"):
+        nn.quantize_static(made(Counted), real(2, 8))
     with pytest.raises(nf.ArgumentError, match="no inputs"):
         nn.quantize_static(made(Net))
     with pytest.raises(nf.ArgumentError, match="a Module"):

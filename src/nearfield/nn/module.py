@@ -301,6 +301,9 @@ class Module(Stateful):
         """
         from ..formats.safetensors import load_tensors
 
+        for name, part in self.modules().items():
+            if name and type(part).load is not Module.load:
+                part.load(path, strict=strict)  # such as one that no file can fill
         there, here = load_tensors(path), self.state()
         lacking, surplus = [n for n in here if n not in there], [n for n in there if n not in here]
         if strict and (lacking or surplus):

@@ -111,7 +111,7 @@ def quantize(model: M, *names: str, bits: int = 4, group_size: int = 32, activat
             new._frozen, new.training = part._frozen, part.training
         return made[id(part)]
 
-    result: M = _exchange(model, {id(part) for part in chosen}, exchanged)
+    result: M = _exchange(model, {id(part) for part in chosen}, exchanged, set())
     return result
 
 
@@ -151,20 +151,23 @@ def _listed(layers: dict[str, Module]) -> str:
     return ", ".join(map(repr, layers)) or "none: the model has no such layer"
 
 
-def _exchange(value: Any, chosen: set[int], exchanged: Callable[[Module], Module]) -> Any:
+def _exchange(value: Any, chosen: set[int], exchanged: Callable[[Module], Module], seen: set[int]) -> Any:
     """The value, with what was chosen exchanged in it: modules, lists and dicts change, tuples are made anew."""
     if isinstance(value, Module):
         if id(value) in chosen:
             return exchanged(value)
+        if id(value) in seen:  # a module may know the one that holds it
+            return value
+        seen.add(id(value))
         for name, part in list(vars(value).items()):
-            new = _exchange(part, chosen, exchanged) if name[0] != "_" else part
+            new = _exchange(part, chosen, exchanged, seen) if name[0] != "_" else part
             if new is not part:
                 setattr(value, name, new)
     elif isinstance(value, (list, dict)):
         for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            value[key] = _exchange(part, chosen, exchanged)
+            value[key] = _exchange(part, chosen, exchanged, seen)
     elif isinstance(value, tuple):
-        parts = [_exchange(part, chosen, exchanged) for part in value]
+        parts = [_exchange(part, chosen, exchanged, seen) for part in value]
         if any(new is not old for new, old in zip(parts, value, strict=True)):
             return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value

@@ -194,6 +194,8 @@ def _traced(model: Module, inputs: Sequence[Tensor]) -> _Traced:
             leaves, structure = flatten_tree(model(*given))  # type: ignore[operator]
     finally:
         model.set_state_tensors(before)
+    for leaf in leaves:
+        instance("quantize_static", Tensor, "a model that returns Tensors, in lists, tuples and dicts", result=leaf)
     placeholders = [t.node for t in (*given, *held.values())]
     graph, feeds = trace([t.node for t in leaves], placeholders)
     constants = [Tensor(node) for node in feeds[len(placeholders) :]]
