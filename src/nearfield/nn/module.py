@@ -301,9 +301,8 @@ class Module(Stateful):
         """
         from ..formats.safetensors import load_tensors
 
-        for name, part in self.modules().items():
-            if name and type(part).load is not Module.load:
-                part.load(path, strict=strict)  # such as one that no file can fill
+        for part in self.modules().values():
+            part._check_load(path)
         there, here = load_tensors(path), self.state()
         lacking, surplus = [n for n in here if n not in there], [n for n in there if n not in here]
         if strict and (lacking or surplus):
@@ -314,6 +313,9 @@ class Module(Stateful):
                 "Use strict=False to take those in both."
             )
         return self.update({name: tensor for name, tensor in there.items() if name in here})
+
+    def _check_load(self, path: str | PathLike[str]) -> None:
+        """An error if no file can hold all that this module, alone or within another, is made of."""
 
     def summary(self, example: Any = None) -> Any:
         """A table of the layers: what each returns for an example input, and its parameters.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from os import PathLike
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 from ..argument import instance
 from ..errors import ArgumentError
@@ -138,11 +138,8 @@ class QuantizedModel(Module):
         found = _Bytes(traced, feeds, self.products, self._codes)
         return unflatten_tree(traced.structure, [found.real(i) for i in traced.graph.outputs])
 
-    def load(self, path: str | PathLike[str], *, strict: bool = True) -> Self:
-        """Nothing: the scales of activations are not among the Tensors that a file has.
-
-        errors   ArgumentError
-        """
+    def _check_load(self, path: str | PathLike[str]) -> None:
+        """ArgumentError: the scales of activations are not among the Tensors that a file has."""
         raise ArgumentError(
             f"QuantizedModel.load: {path} has the Tensors, and not the scales between layers; accepted is a model of "
             "reals. Load it into that, and call nn.quantize_static with the same inputs; or keep what nf.export writes."
