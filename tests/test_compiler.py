@@ -1,6 +1,7 @@
 """Every stage of the compiler keeps the meaning of a Graph; fused chains are one kernel."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import nearfield as nf
 from nearfield.compiler.build import Target, build
 from nearfield.compiler.fuse import fuse
 from nearfield.compiler.simplify import simplify
+from nearfield.graph.graph import Graph
 from nearfield.graph.interpret import interpret
 from nearfield.tensor import Node, Tensor, apply
 from nearfield.trace import trace
@@ -24,6 +26,21 @@ def draw(rng: random.Random, inputs: list[Tensor], length: int) -> list[Tensor]:
         x = rng.choice(pool[-6:])
         pool.append(step(rng, x, pool))
     return pool[-3:]
+
+
+def stand_in(*shape: int, dtype: str = "float32") -> Tensor:
+    return Tensor(Node(None, (), {}, shape, nf.asarray(0.0, dtype=dtype).dtype))
+
+
+def draw_graph(rng: random.Random) -> tuple[Graph, list[tuple[int, ...]], list[Any]]:
+    """A Graph of three inputs drawn at random, some lines made of one alone; the shapes of the inputs; its constants."""
+    shapes = [rng.choice([(3, 5), (5,), (4, 1, 5), (17, 33)]) for _ in range(3)]
+    inputs = [stand_in(*shape) for shape in shapes]
+    outputs = draw(rng, inputs[:2], 10)
+    outputs.append(outputs[-1] * nf.sum(inputs[2]) + nf.max(nf.square(inputs[1]) + nf.sum(inputs[1])))
+    graph, feeds = trace([t.node for t in outputs], [t.node for t in inputs])
+    constants = [np.frombuffer(n.value, n.dtype.name).reshape(n.shape) for n in feeds[3:]]
+    return graph, shapes, constants
 
 
 def step(rng: random.Random, x: Tensor, pool: list[Tensor]) -> Tensor:

@@ -14,15 +14,11 @@ from nearfield.graph.interpret import interpret
 from nearfield.program.codec import decode, encode
 from nearfield.program.program import Program
 from nearfield.runtime import target_of
-from nearfield.tensor import Node, Tensor
+from nearfield.tensor import Tensor
 from nearfield.trace import trace
-from test_compiler import draw
+from test_compiler import draw_graph, stand_in
 
 NATIVE = [pytest.param(name, marks=pytest.mark.device(name)) for name in ("wasm", "webgpu")]
-
-
-def stand_in(*shape: int, dtype: str = "float32") -> Tensor:
-    return Tensor(Node(None, (), {}, shape, nf.asarray(0.0, dtype=dtype).dtype))
 
 
 def compiled(outputs: list[Tensor], inputs: list[Tensor], weights: dict[int, str], target: str = "webgpu") -> Program:
@@ -47,12 +43,7 @@ def kept(program: Program) -> list[tuple[str, tuple[int, ...]]]:
 def test_random_graphs_mean_the_same_with_weights(seed: int, name: str) -> None:
     """Whatever is weight and whatever is input: the same numbers, also after the weights have changed."""
     rng, values = random.Random(seed), np.random.default_rng(seed)
-    shapes = [rng.choice([(3, 5), (5,), (4, 1, 5), (17, 33)]) for _ in range(3)]
-    inputs = [stand_in(*shape) for shape in shapes]
-    outputs = draw(rng, inputs[:2], 10)
-    outputs.append(outputs[-1] * nf.sum(inputs[2]) + nf.max(nf.square(inputs[1]) + nf.sum(inputs[1])))
-    graph, feeds = trace([t.node for t in outputs], [t.node for t in inputs])
-    constants = [np.frombuffer(n.value, n.dtype.name).reshape(n.shape) for n in feeds[3:]]
+    graph, shapes, constants = draw_graph(rng)
     weights = {at: f"w{at}" for at in range(3) if rng.random() < 0.6} or {1: "w1"}
     device = open_device(name)
     built = build(graph, target_of(device), weights=weights)

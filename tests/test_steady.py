@@ -18,9 +18,9 @@ from nearfield.jit import Jit
 from nearfield.replay import Recording
 from nearfield.runtime import target_of
 from nearfield.steady import Steady
-from nearfield.tensor import Node, Tensor
+from nearfield.tensor import Tensor
 from nearfield.trace import trace
-from test_compiler import draw
+from test_compiler import draw_graph, stand_in
 
 NATIVE = [pytest.param(name, marks=pytest.mark.device(name)) for name in ("wasm", "webgpu")]
 X = np.random.default_rng(0).normal(size=(40, 96)).astype("float32")
@@ -34,21 +34,12 @@ def wasm() -> Iterator[None]:
         yield
 
 
-def stand_in(*shape: int) -> Tensor:
-    return Tensor(Node(None, (), {}, shape, nf.asarray(0.0).dtype))
-
-
 @pytest.mark.parametrize("name", NATIVE)
 @pytest.mark.parametrize("seed", range(20))
 def test_random_graphs_mean_the_same_in_two_programs(seed: int, name: str) -> None:
     """Whatever stays: the same numbers, also after it has changed, and from a file."""
     rng, values = random.Random(seed), np.random.default_rng(seed)
-    shapes = [rng.choice([(3, 5), (5,), (4, 1, 5), (17, 33)]) for _ in range(3)]
-    inputs = [stand_in(*shape) for shape in shapes]
-    outputs = draw(rng, inputs[:2], 10)
-    outputs.append(outputs[-1] * nf.sum(inputs[2]) + nf.max(nf.square(inputs[1]) + nf.sum(inputs[1])))
-    graph, feeds = trace([t.node for t in outputs], [t.node for t in inputs])
-    constants = [np.frombuffer(n.value, n.dtype.name).reshape(n.shape) for n in feeds[3:]]
+    graph, shapes, constants = draw_graph(rng)
     which = frozenset(at for at in range(3) if rng.random() < 0.6) or frozenset([1])
     device = open_device(name)
     built = build_steady(graph, target_of(device), frozenset(), which)
