@@ -33,7 +33,7 @@ def stand_in(*shape: int, dtype: str = "float32") -> Tensor:
 
 
 def draw_graph(rng: random.Random) -> tuple[Graph, list[tuple[int, ...]], list[Any]]:
-    """A Graph of three inputs drawn at random, some lines made of one alone; the shapes of the inputs; its constants."""
+    """A Graph of three inputs drawn at random, some lines made of one alone; their shapes; its constants."""
     shapes = [rng.choice([(3, 5), (5,), (4, 1, 5), (17, 33)]) for _ in range(3)]
     inputs = [stand_in(*shape) for shape in shapes]
     outputs = draw(rng, inputs[:2], 10)
