@@ -92,7 +92,8 @@ def identity(kind: str, dtype: Any) -> Any:
 PLAIN = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.minimum, "max": np.maximum, "neg": np.negative,
     "abs": np.abs, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "nearest": np.rint, "sqrt": np.sqrt,
-    "whole": np.rint, "power2": lambda a: np.ldexp(np.ones_like(a), a.astype("int32")),
+    "whole": np.rint, "half": lambda a: a.astype("float16").astype("float32"),
+    "power2": lambda a: np.ldexp(np.ones_like(a), a.astype("int32")),
     "lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal, "isnan": np.isnan,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
 }  # fmt: skip

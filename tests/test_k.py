@@ -148,6 +148,15 @@ LINES: dict[str, list[Line]] = {
     "nearest": rounding(
         k.nearest, (0.5, 0.0), (1.5, 2), (2.5, 2), (-0.5, -0.0), (-1.5, -2), (-2.5, -2), (1.4, 1), (1.6, 2)
     ),
+    "half": [
+        line(
+            k.half,
+            "float32",
+            "float32",
+            *((x, float(np.float16(x))) for x in (0.1, -0.1, 2049, 2051, 65519, 3e-8, -1e-5, 6.1e-5, 0.0, -0.0, NAN)),
+            *((65520, INF), (-1e38, -INF), (INF, INF)),
+        )
+    ],
     "sqrt": reals(k.sqrt, (4, 2), (0.0, 0.0), (-0.0, -0.0), (-1, NAN), (INF, INF), (NAN, NAN), (0.25, 0.5)),
     "whole": [
         *reals(

@@ -1,6 +1,7 @@
 """Kernels where their grids, tiles and rows end: sizes that fill no workgroup, or more than one direction of a grid."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 import nearfield as nf
 from nearfield import nn
 from nearfield.compiler import wgsl_points, wgsl_tile, wgsl_tiling
+from nearfield.compiler.lower import lower
+from nearfield.trace import trace
 
 
 @pytest.fixture(autouse=True)
@@ -115,14 +118,44 @@ def test_largest_of_rows_with_nan(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(nf.min(nf.asarray(x), axis=1).numpy(), x.min(axis=1))
 
 
-def test_halves_round_to_even() -> None:
-    """Every number halfway between two float16 numbers, and its neighbours."""
+def around_halves() -> Any:
+    """Every float16 number and every number halfway between two, and its neighbours."""
     halves = np.arange(0x7C00, dtype="uint16").view("float16").astype("float32")
     middle = (halves[:-1] + halves[1:]) / 2
     x = np.concatenate([halves, middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(1e9))])
-    x = np.concatenate([x, -x])
+    return np.concatenate([x, -x])
+
+
+def test_halves_round_to_even() -> None:
+    x = around_halves()
     got = nf.astype(nf.asarray(x) * 1.0, "float16").numpy()
     np.testing.assert_array_equal(got.view("uint16"), x.astype("float16").view("uint16"))
+
+
+def test_a_cast_to_float16_rounds_also_where_nothing_is_stored(device: str) -> None:
+    """Read in the same kernel; in the last elements, which fill no vector, too."""
+    special = np.float32([65519.99, 65520, 1e38, np.inf, np.nan, 2.0**-25, 3 * 2.0**-26, 1e-30, 0])
+    x = np.concatenate([around_halves(), special, -special])
+    with np.errstate(over="ignore"):
+        want = x.astype("float16").astype("float32")
+    y = nf.astype(nf.asarray(x) * 1.0, "float16")
+    got = (nf.astype(y, "float32") * 2.0).numpy()
+    np.testing.assert_array_equal(got, want * 2)
+    np.testing.assert_array_equal(np.signbit(got[:-1]), np.signbit(want[:-1]))  # of NaN there is none
+    whole = np.arange(2040, 4104, 3, "int32")
+    got = nf.astype(nf.astype(nf.asarray(whole) + 1, "float16"), "int32").numpy()
+    np.testing.assert_array_equal(got, (whole + 1).astype("float16").astype("int32"))
+
+
+def test_a_cast_to_float16_that_is_stored_is_rounded_by_the_store() -> None:
+    def kernel(y: nf.Tensor) -> str:
+        graph, _ = trace([y.node])
+        return str(lower(graph, list(graph.outputs), lambda n: graph.lines[n].op == "input", []).kernel)
+
+    stored = nf.astype(nf.asarray(array(64)) * 0.5, "float16")
+    assert "half(" not in kernel(stored)
+    assert "half(" not in kernel(nf.reshape(stored, (8, 8)))
+    assert "half(" in kernel(nf.astype(stored, "float32") + 1.0)
 
 
 def test_what_waits_for_a_kernel_does_not_join_it() -> None:

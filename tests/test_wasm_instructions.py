@@ -61,7 +61,7 @@ REAL: dict[str, Callable[..., Any]] = {
     "rem": lambda x, y: x - y * np.trunc(x / y),
     "min": np.minimum, "max": np.maximum, "lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal,
     "neg": np.negative, "abs": np.abs, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "nearest": np.rint,
-    "sqrt": np.sqrt,
+    "sqrt": np.sqrt, "half": lambda x: x.astype("float16").astype("float32"),
     "isnan": np.isnan,
 }  # fmt: skip
 TRUTH: dict[str, Callable[..., Any]] = {

@@ -16,7 +16,7 @@ from typing import Any
 from weakref import ref
 
 __all__ = [
-    "INSTRUCTIONS", "K", "absolute", "bits", "cast", "ceil", "const", "equal", "floor", "fresh", "horner",
+    "INSTRUCTIONS", "K", "absolute", "bits", "cast", "ceil", "const", "equal", "floor", "fresh", "half", "horner",
     "identity", "isnan", "less", "less_equal", "load", "logical_not", "maximum", "minimum", "nearest", "negative",
     "not_equal", "power2", "reduce", "restart", "select", "sqrt", "substitute", "substitute_all", "trunc", "var",
     "walk", "whole",
@@ -25,7 +25,7 @@ __all__ = [
 # Every instruction a target must spell, with its number of arguments.
 INSTRUCTIONS = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "rem": 2, "min": 2, "max": 2, "neg": 1, "abs": 1,
-    "floor": 1, "ceil": 1, "trunc": 1, "nearest": 1, "sqrt": 1, "whole": 1, "power2": 1,
+    "floor": 1, "ceil": 1, "trunc": 1, "nearest": 1, "half": 1, "sqrt": 1, "whole": 1, "power2": 1,
     "lt": 2, "le": 2, "eq": 2, "ne": 2, "isnan": 1,
     "and": 2, "or": 2, "xor": 2, "not": 1, "shl": 2, "shr": 2,
     "select": 3, "cast": 1, "bits": 1,
@@ -358,6 +358,7 @@ def _unary(op: str) -> Callable[[K], K]:
 
 absolute, floor, ceil, trunc, nearest, sqrt = map(_unary, ("abs", "floor", "ceil", "trunc", "nearest", "sqrt"))
 whole, power2 = map(_unary, ("whole", "power2"))  # which are nearest and 2^a, for small numbers only
+half = _unary("half")  # the nearest number of float16
 
 
 def negative(a: K) -> K:

@@ -8,7 +8,7 @@ rows, into work on these rows (softmax, norms). Every other contraction or reduc
 from dataclasses import dataclass, field
 from math import prod
 
-from ..graph.graph import Graph
+from ..graph.graph import Graph, Line
 from ..op import REGISTRY
 from .planes import Planes
 from .prepare import Prepared
@@ -77,17 +77,18 @@ class _Fuser:
     def weights(self) -> list[int]:
         """Operations per element that inlining each line costs, if nothing below it were stored."""
         weight: list[int] = []
-        for i, line in enumerate(self.lines):
+        for line in self.lines:
             below = sum(weight[a] for a in line.args if not self.heavy(a))
-            own = (
-                0
-                if self.family(i) in ("movement", "source", "input") or line.op == "cast"
-                else 1
-                if line.op in CHEAP_OPS
-                else 8
-            )
-            weight.append(min(below + own, 10**6))
+            weight.append(min(below + self.own_weight(line), 10**6))
         return weight
+
+    def own_weight(self, line: Line) -> int:
+        if line.op == "cast":
+            rounds = line.dtype.name == "float16" and self.lines[line.args[0]].dtype.itemsize > 2
+            return FUNCTION if rounds else 0  # which a store would do for nothing
+        if line.op == "input" or REGISTRY[line.op].family in ("movement", "source"):
+            return 0
+        return 1 if line.op in CHEAP_OPS else FUNCTION
 
     # -- whole rows ----------------------------------------------------------------------------------------------------
 

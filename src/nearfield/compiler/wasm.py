@@ -8,6 +8,7 @@ edges is written in docs/spec/k.md; where WebAssembly would trap or differ, the 
 from collections.abc import Callable, Sequence
 
 from .wasm_bytes import OP, Function, f32, f64, get, i32, i64, put, tee, v128
+from .wasm_storage import narrow_lanes, narrow_scalar, widen_lanes, widen_scalar
 
 __all__ = ["LANES", "SCALAR", "VALUE", "spell", "spell_lanes"]
 
@@ -137,6 +138,14 @@ def _power2(magic: float, kind: str, word: str, digits: int) -> Spelling:
     return whole + _in(kind, f"reinterpret_{word}")
 
 
+def _half(f: Function, a: Sequence[bytes]) -> bytes:
+    return widen_scalar(f, "float16", narrow_scalar(f, "float16", a[0]))
+
+
+def _half_lanes(f: Function, a: Sequence[bytes]) -> bytes:
+    return widen_lanes(f, "float16", narrow_lanes(f, "float16", a[0]))
+
+
 def _logic(name: str) -> dict[str, Spelling]:
     return {**_wholes(name), "bool": _in("i32", name)}
 
@@ -182,7 +191,7 @@ SCALAR: dict[str, dict[str, Spelling]] = {
     "neg": {**_reals("neg"), "int32": _minus("i32"), "uint32": _minus("i32"), "int64": _minus("i64")},
     "abs": {**_reals("abs"), "int32": _whole_abs("i32", 32), "uint32": b"", "int64": _whole_abs("i64", 64)},
     **{op: _reals(op) for op in ("floor", "ceil", "trunc", "nearest", "sqrt")},
-    "whole": _reals("nearest"),
+    "whole": _reals("nearest"), "half": {"float32": _half},
     "power2": {"float32": _power2(MAGIC[0], "f32", "i32", 23), "float64": _power2(MAGIC[1], "f64", "i64", 52)},
     "lt": _compared("lt"), "le": _compared("le"),
     "eq": _compared("eq", signed=False), "ne": _compared("ne", signed=False),
@@ -251,7 +260,7 @@ LANES: dict[str, dict[str, Spelling]] = {
     "max": {**_lanes("", "i32x4.max_s", "i32x4.max_u", "v128.or"), "float32": _lanes_extreme("max")},
     "neg": _each("neg"), "abs": {**_lanes("f32x4.abs", "i32x4.abs"), "uint32": b""},
     **{op: _real_lanes(op) for op in ("floor", "ceil", "trunc", "nearest", "sqrt")},
-    "whole": _real_lanes("nearest"),
+    "whole": _real_lanes("nearest"), "half": {"float32": _half_lanes},
     "power2": {"float32": v128(f32(MAGIC[0])[1:]) + OP["f32x4.add"] + i32(23) + OP["i32x4.shl"]},
     "lt": _lanes_compared("lt"), "le": _lanes_compared("le"),
     "eq": _lanes("f32x4.eq", "i32x4.eq", "", "i32x4.eq"), "ne": _lanes("f32x4.ne", "i32x4.ne", "", "i32x4.ne"),

@@ -22,7 +22,7 @@ WGSL = {
     "div": "nf_div_{t}({0}, {1})", "rem": "nf_rem_{t}({0}, {1})",
     "min": "nf_min_{t}({0}, {1})", "max": "nf_max_{t}({0}, {1})",
     "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "nearest": "round({0})", "sqrt": "sqrt({0})",
-    "whole": "round({0})",
+    "half": "nf_rounded({0})", "whole": "round({0})",
     "power2": "bitcast<f32>((bitcast<u32>({0} + 12582912.0) + 127u) << 23u)",  # the sum's last bits are those of {0}
     "lt": "({0} < {1})", "le": "({0} <= {1})", "eq": "({0} == {1})", "ne": "(!({0} == {1}))", "isnan": "nf_isnan({0})",
     "and": "({0} & {1})", "or": "({0} | {1})", "xor": "({0} ^ {1})", "not": "(~{0})",
@@ -71,8 +71,12 @@ FUNCTIONS = {
         "  let large = select(0x7c00u, 0x7e00u, m > 0x7f800000u);\n"
         "  return ((b >> 16u) & 0x8000u) | select(select(normal, small, m < 0x38800000u), large, m >= 0x477ff000u);\n}"
     ),
+    "nf_rounded": "fn nf_rounded(x: f32) -> f32 { return unpack2x16float(nf_half(x)).x; }",
 }
-NEEDS = {"nf_rem_f32": "nf_div_f32", "nf_min_f32": "nf_isnan", "nf_max_f32": "nf_isnan", "nf_f32_i32": "nf_isnan"}
+NEEDS = {
+    "nf_rem_f32": "nf_div_f32", "nf_min_f32": "nf_isnan", "nf_max_f32": "nf_isnan", "nf_f32_i32": "nf_isnan",
+    "nf_rounded": "nf_half",
+}  # fmt: skip
 PLAIN_CASTS = {
     "nf_i32_f32": "f32({0})", "nf_bool_f32": "select(0.0, 1.0, {0})",
     "nf_i32_i32": "{0}", "nf_u32_i32": "bitcast<i32>({0})", "nf_bool_i32": "select(0, 1, {0})",

@@ -340,7 +340,8 @@ def where(condition: K, x: K, y: K) -> K:
 
 
 def _cast_element(index: Any, sources: Any, shape: Any, dtype: DType, attrs: Any) -> K:
-    return narrow(k.cast(sources[0].at(index), dtype.compute), dtype)
+    value = narrow(k.cast(sources[0].at(index), dtype.compute), dtype)
+    return k.half(value) if dtype.name == "float16" and sources[0].dtype.itemsize > 2 else value
 
 
 def _cast_ref(x: Any, *, dtype: DType) -> Any:
