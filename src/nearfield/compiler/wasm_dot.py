@@ -144,8 +144,10 @@ class Dots(Tiles):
         for n, s in enumerate(tile.sums[0] if self.start is not None else ()):
             self.emit(get(s) + get(self.weights[n % len(tile.vectors)]) + OP["i32x4.add"] + put(s))
 
-    def repeated(self, word: bytes) -> bytes:
-        return word + (self.seven or (get(self.eighth.flip) + OP["v128.xor"] if self.flips else b""))
+    def repeated(self, address: bytes, offset: int) -> bytes:
+        return super().repeated(address, offset) + (
+            self.seven or (get(self.eighth.flip) + OP["v128.xor"] if self.flips else b"")
+        )
 
     def added(self, a: bytes, b: bytes, total: bytes) -> bytes:
         return b + a + total + DOT

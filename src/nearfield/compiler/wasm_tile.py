@@ -253,14 +253,19 @@ class Tiles(Values):
         """Step n of some: the element of a, `one` further, of each row, times the vectors of b."""
         sums, width = tile.sums[n % len(tile.sums)], len(tile.vectors)
         for r, (pointer, offset) in enumerate(tile.left):
-            word = get(pointer) + OP["v128.load32_splat"] + memarg(offset + one * self.plan.a.size)
-            self.emit(self.repeated(word) + put(self.splat))
+            self.emit(self.repeated(get(pointer), offset + one * self.plan.a.size) + put(self.splat))
             for v, at in zip(self.vectors, sums[r * width : (r + 1) * width], strict=False):
                 self.emit(self.added(get(self.splat), get(v), get(at)) + put(at))
 
-    def repeated(self, word: bytes) -> bytes:
-        """What is multiplied in all lanes, of four bytes of a in each."""
-        return word
+    def repeated(self, address: bytes, offset: int) -> bytes:
+        """What is multiplied: four bytes of a in each lane.
+
+        V8 computes address + offset on its own for a `load32_splat`, once for equal offsets in several loops: the first
+        loop then stores 20 addresses a turn for the second. A load of one number takes its offset with it.
+        """
+        if self.plan.kind == "fused":
+            return address + OP["f32.load"] + memarg(offset, 2) + OP["f32x4.splat"]
+        return address + OP["v128.load32_splat"] + memarg(offset)
 
     def added(self, a: bytes, b: bytes, total: bytes) -> bytes:
         """total + a · b"""
