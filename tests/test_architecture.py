@@ -25,7 +25,7 @@ LAYERS = [
     {"errors", "dtype"},
     {"argument", "shape", "scalar", "index", "tree", "program"},
     {"op"},
-    {"tensor", "graph", "state"},
+    {"tensor", "graph", "state", "surroundings"},
     {"ops"},
     {"functional", "grad", "random", "show"},
     {"trace", "compiler"},

@@ -7,6 +7,7 @@ from functools import update_wrapper
 from math import prod
 from types import MethodType
 from typing import Any
+from weakref import ref
 
 from .errors import TraceError
 from .functional.conversion import asarray
@@ -15,11 +16,12 @@ from .random import default_generator
 from .replay import Recording, Replay
 from .runtime import current_device
 from .state import changes, keep_only
+from .surroundings import Surroundings, is_stateful
 from .tensor import Node, Tensor, leaf
 from .trace import trace
 from .tree import flatten_tree, unflatten_tree
 
-__all__ = ["Jit", "jit", "surroundings", "tracing"]
+__all__ = ["Jit", "jit", "tracing"]
 
 MOST_SIGNATURES = 64
 
@@ -45,7 +47,8 @@ def jit(function: Callable[..., Any] | None = None, *, state: Any = None) -> Any
     and a new value of one traces again. Modules, optimisers and generators that the function uses are its state: their
     tensors are inputs, and what it assigns to them is assigned after each call, in place on the device.
 
-    state    stateful objects that the function reaches otherwise than by arguments, closure and globals that it names
+    state    stateful objects that the function reaches otherwise than by what surroundings.py follows: its arguments,
+             closure, globals that it names, the object that it is a method of, and functions and objects found there
     errors   TraceError if the function asks for a value (`if x > 0`, `x.item()`) that depends on its inputs
     """
     if function is None:
@@ -57,27 +60,58 @@ class Jit:
     """What `jit` returns: call it like the function; `recordings` are the signatures seen."""
 
     def __init__(self, function: Callable[..., Any], state: Any = None) -> None:
-        update_wrapper(self, function)
+        update_wrapper(self, function, updated=())
         self.function = function
         self.extra = [] if state is None else flatten_tree(state)[0]
         self.recordings: OrderedDict[Any, Recording] = OrderedDict()
         self.replays: OrderedDict[Any, Replay] = OrderedDict()
-        self.found: list[Any] | None = None
+        self.around: Surroundings | None = None
+        self.methods: dict[int, Jit] = {}  # of objects that have no state of their own, each compiled for one
+        self.is_method = False  # of such an object, which comes first among the arguments
         self.settled = -1
 
     def __repr__(self) -> str:
         return f"jit({getattr(self.function, '__name__', self.function)}, {len(self.recordings)} signatures)"
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None or _is_stateful(instance):
-            return self if instance is None else MethodType(self, instance)
-        return jit(self.function.__get__(instance, owner))
+        if instance is None:
+            return self
+        return MethodType(self if is_stateful(instance) else self._method_of(instance), instance)
+
+    def _method_of(self, instance: Any) -> "Jit":
+        """The function for one object alone, as long as that lives."""
+        found = self.methods.get(id(instance))
+        if found is None:
+            held = self._held(instance)
+            found = Jit(lambda *args, **options: self.function(held(), *args, **options), self.extra)
+            update_wrapper(found, self.function, updated=())
+            found.is_method = True
+            if isinstance(held, ref):
+                self.methods[id(instance)] = found
+        return found
+
+    def _held(self, instance: Any) -> Callable[[], Any]:
+        """What gives the object, and does not keep it alive if that can be done."""
+        number = id(instance)
+
+        def forget(_: Any) -> None:
+            self.methods.pop(number, None)
+
+        try:
+            return ref(instance, forget)
+        except TypeError:
+            return lambda: instance
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        settings: tuple[Any, ...] = ()
+        if self.is_method:
+            settings, args = _settings(args[0]), args[1:]
+        self._look()
         if tape.depth or _Tracing.depth:
             return self.function(*args, **options)
         leaves, structure = flatten_tree((args, options))
         inputs, form = self._form(leaves, structure)
+        form += settings
         replay = self.replays.get(form)
         if replay is not None:
             values = replay.run(inputs)
@@ -97,7 +131,7 @@ class Jit:
                 inputs.append(t)
                 parts.append((node.shape, node.dtype))
             else:
-                parts.append((type(x), id(x)) if _is_stateful(x) else (type(x), _hashable(x)))
+                parts.append((type(x), id(x)) if is_stateful(x) else (type(x), _hashable(x)))
         return inputs, tuple(parts)
 
     def _call(self, leaves: list[Any], structure: Any, inputs: list[Tensor], form: tuple[Any, ...]) -> Any:
@@ -132,6 +166,7 @@ class Jit:
 
     def recorded(self, *args: Any, **options: Any) -> tuple[Recording, list[Node]]:
         """The recording for these arguments, made if need be, and the nodes whose values are its inputs now."""
+        self._look()
         leaves, structure = flatten_tree((args, options))
         inputs, form = self._form(leaves, structure)
         owners = self._owners(leaves)
@@ -151,11 +186,18 @@ class Jit:
         for recording in self.recordings.values():
             recording.ready.clear()
 
+    def _look(self) -> None:
+        """Forget which state was found if it is now another's, and what was traced: ids may be others', too."""
+        if self.around is not None and not self.around.is_current():
+            self.around = None
+            self.replays.clear()
+            self.recordings.clear()
+
     def _owners(self, leaves: list[Any]) -> list[Any]:
-        """Stateful objects among the arguments, the closure and the globals that the function names."""
-        if self.found is None:
-            self.found = surroundings(self.function) + [x for x in self.extra if _is_stateful(x)]
-        owners = [x for x in leaves if _is_stateful(x)] + self.found
+        """Stateful objects among the arguments and in the function's surroundings."""
+        if self.around is None:
+            self.around = Surroundings(self.function)
+        owners = [x for x in (*leaves, *self.around.owners, *self.extra) if is_stateful(x)]
         return list({id(x): x for x in owners}.values())
 
     def _record(self, leaves: list[Any], structure: Any, inputs: list[Tensor], owners: list[Any]) -> Recording:
@@ -240,16 +282,17 @@ def _remember(table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
         table.popitem(last=False)
 
 
+def _settings(x: Any) -> tuple[Any, ...]:
+    """The object's numbers and words."""
+    return tuple([row for row in getattr(x, "__dict__", {}).items() if type(row[1]) in (int, float, str, bool)])
+
+
 def _is_array(x: Any) -> bool:
     return type(x) is Tensor or hasattr(x, "__array_interface__")
 
 
 def _placeholder(t: Tensor) -> Tensor:
     return Tensor(Node(None, (), {}, t.node.shape, t.node.dtype))
-
-
-def _is_stateful(x: Any) -> bool:
-    return hasattr(x, "state_tensors") and not isinstance(x, type)
 
 
 def _hashable(x: Any) -> Any:
@@ -261,35 +304,3 @@ def _hashable(x: Any) -> Any:
             f"arrays, numbers, strings and lists, tuples and dicts of them. Pass its tensors instead."
         ) from None
     return x
-
-
-def surroundings(function: Any) -> list[Any]:
-    """Stateful objects in the closure, in the globals it names, and the object it is a method of."""
-    function = getattr(function, "__wrapped__", function)
-    found: list[Any] = [getattr(function, "__self__", None)]
-    plain = getattr(function, "__func__", function)
-    for cell in getattr(plain, "__closure__", None) or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # a cell that is not filled yet
-            continue
-    code = getattr(plain, "__code__", None)
-    if code is not None:
-        found += [plain.__globals__[name] for name in code.co_names if name in plain.__globals__]
-    for x in list(found):
-        if callable(x) and hasattr(x, "__closure__") and x is not plain and not isinstance(x, type):
-            found += [c.cell_contents for c in x.__closure__ or () if _filled(c)]
-            inner = getattr(x, "__code__", None)
-            found += [x.__globals__[n] for n in inner.co_names if n in x.__globals__] if inner is not None else []
-    leaves: list[Any] = []
-    for x in found:
-        leaves += flatten_tree(x)[0] if isinstance(x, (list, tuple, dict)) and len(x) < 10_000 else [x]
-    return list({id(x): x for x in leaves if _is_stateful(x)}.values())
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True

@@ -13,9 +13,10 @@ from ..dtype import DType, canonical
 from ..errors import DTypeError, FormatError, ShapeError, TraceError
 from ..formats.safetensors import save_tensors
 from ..functional.conversion import asarray, astype
-from ..jit import surroundings, tracing
+from ..jit import tracing
 from ..nn.module import Module
 from ..program.codec import encode
+from ..surroundings import Surroundings
 from ..tensor import Node, Tensor
 from ..tree import flatten_tree
 from .manifest import ENTRY, NAME, Manifest, ProgramFile, Value
@@ -136,7 +137,7 @@ def _lent(model: Any, dtype: DType | None, weights: dict[str, tuple[Tensor, Tens
 
     weights  is filled: name -> stand-in, value to store
     """
-    owners = [model] if isinstance(model, Module) else surroundings(model)
+    owners = [model] if isinstance(model, Module) else Surroundings(model).owners
     before = [owner.state_tensors() for owner in owners]
     modules = {id(part): part for owner in owners if isinstance(owner, Module) for part in owner.modules().values()}
     modes = [(part, vars(part).get("training")) for part in modules.values()]
