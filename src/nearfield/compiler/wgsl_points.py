@@ -22,10 +22,9 @@ MOST = 65535  # workgroups in one direction
 
 
 def grid(groups: int) -> tuple[int, int, int]:
-    """So many workgroups, in directions that each have room."""
-    if groups <= MOST:
-        return groups, 1, 1
-    return MOST, -(-groups // MOST), 1
+    """So many workgroups, in directions that each have room: hardly more than asked for, since idle ones take time."""
+    deep = max(1, -(-groups // MOST))
+    return -(-groups // deep), deep, 1
 
 
 def unpack(scope: Scope, axes: tuple[K, ...], position: str) -> None:

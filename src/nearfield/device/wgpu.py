@@ -25,7 +25,7 @@ from .device import (
     octets,
     room_of,
 )
-from .wgpu_pipeline import Pipelines
+from .wgpu_pipeline import Access, Pipelines
 from .wgpu_pool import Block, Pool
 from .wgpu_record import Dispatch, Tape, recorder
 from .wgpu_session import WgpuSession
@@ -86,7 +86,7 @@ class WgpuDevice(Device):
         self.dtypes = DTYPES
         self.is_hardware = adapter.info.get("adapter_type", "").upper() != "CPU"
         wanted = [feature for feature in FEATURES if feature in adapter.features]
-        self.features = frozenset(FEATURES[feature] for feature in wanted)
+        self.features = frozenset({"read-only-storage", *(FEATURES[feature] for feature in wanted)})
         self.limits = {name: int(adapter.limits[_kebab(name)]) for name in LIMITS}
         self.running = Lock()
         self._gpu = self._request(adapter, wanted)
@@ -212,14 +212,14 @@ class WgpuDevice(Device):
         """What `submit` takes."""
         return Tape(dispatches, self._handle)
 
-    def bind(self, parts: Sequence[tuple[Any, int, int]]) -> Any:
-        """A bind group of (buffer, offset, bytes)."""
+    def bind(self, access: Access, parts: Sequence[tuple[Any, int, int]]) -> Any:
+        """A bind group of (buffer, offset, bytes), for kernels that use them so."""
         entries = [
             {"binding": i, "resource": {"buffer": buffer, "offset": offset, "size": size}}
             for i, (buffer, offset, size) in enumerate(parts)
         ]
         try:
-            return self._gpu.create_bind_group(layout=self.pipelines.layout(len(parts)), entries=entries)
+            return self._gpu.create_bind_group(layout=self.pipelines.layout(access), entries=entries)
         except FAILURES as error:
             raise self._failed("run", error) from None
 

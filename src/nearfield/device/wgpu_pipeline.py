@@ -1,6 +1,7 @@
 """WGSL text -> pipelines: each text compiled once for a device, several at the same time."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from threading import Lock
@@ -9,38 +10,45 @@ from typing import Any
 from ..errors import DeviceError, FormatError
 from ..program.program import Kernel
 
-__all__ = ["Pipelines"]
+__all__ = ["Access", "Pipelines", "access_of"]
 
 COMPILERS = 16  # threads; the driver lets go of Python's lock while it compiles
-STORAGE = {"type": "storage"}
+ONLY_READ = re.compile(r"@binding\((\d+)\)\s*var<storage,\s*read>")
 COMPUTE_STAGE = 4
 REMEMBERED = 4096
 
-Key = tuple[int, str]  # the number of arguments, and the text
+Access = tuple[str, ...]  # how each argument is used, in WebGPU's words
+Key = tuple[Access, str]  # and the text
+
+
+def access_of(kernel: Kernel) -> Access:
+    """How the kernel's text uses its arguments: what it only reads, other steps may read at the same time."""
+    reads = {int(number) for number in ONLY_READ.findall(kernel.code)}
+    return tuple(["read-only-storage" if n in reads else "storage" for n in range(kernel.bindings)])
 
 
 class Pipelines:
-    """Compiled kernels of one device, by text and number of arguments."""
+    """Compiled kernels of one device, by text and arguments."""
 
     def __init__(self, gpu: Any, errors: tuple[type[Exception], ...]) -> None:
         self._gpu = gpu
         self._errors = errors
         self._guard = Lock()
         self._threads = ThreadPoolExecutor(min(COMPILERS, os.cpu_count() or 1), "nearfield compiler")
-        self._layouts: dict[int, tuple[Any, Any]] = {}
+        self._layouts: dict[Access, tuple[Any, Any]] = {}
         self._made: dict[Key, Future[Any]] = {}
 
-    def layout(self, bindings: int) -> Any:
-        """The bind group layout of kernels with so many arguments: the same for all, so that groups can be shared."""
-        return self._layout(bindings)[0]
+    def layout(self, access: Access) -> Any:
+        """The bind group layout of kernels with such arguments: the same for all, so that groups can be shared."""
+        return self._layout(access)[0]
 
     def begin(self, kernels: Sequence[Kernel]) -> "list[tuple[Key, Future[Any]]]":
         """Start to compile those that are not there, and return at once what they are known by, and what will be."""
-        keys = [(kernel.bindings, kernel.code.replace("enable subgroups;", "")) for kernel in kernels]
+        keys = [(access_of(kernel), kernel.code.replace("enable subgroups;", "")) for kernel in kernels]
         with self._guard:
             for key, kernel in zip(keys, kernels, strict=True):
                 if key not in self._made:
-                    layout = self._layout(kernel.bindings)[1]
+                    layout = self._layout(key[0])[1]
                     self._made[key] = self._threads.submit(self._compile, layout, key[1], kernel.name)
             return [(key, self._made[key]) for key in keys]
 
@@ -70,13 +78,14 @@ class Pipelines:
         while len(self._made) > REMEMBERED:
             del self._made[next(iter(self._made))]
 
-    def _layout(self, bindings: int) -> tuple[Any, Any]:
-        known = self._layouts.get(bindings)
+    def _layout(self, access: Access) -> tuple[Any, Any]:
+        known = self._layouts.get(access)
         if known is None:
-            entries = [{"binding": i, "visibility": COMPUTE_STAGE, "buffer": STORAGE} for i in range(bindings)]
+            types = enumerate(access)
+            entries = [{"binding": i, "visibility": COMPUTE_STAGE, "buffer": {"type": type}} for i, type in types]
             group = self._gpu.create_bind_group_layout(entries=entries)
             known = group, self._gpu.create_pipeline_layout(bind_group_layouts=[group])
-            self._layouts[bindings] = known
+            self._layouts[access] = known
         return known
 
     def _compile(self, layout: Any, text: str, name: str) -> Any:

@@ -4,9 +4,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..program.program import PREPARE, Program
+from ..program.program import PREPARE, Program, Step
 from .call import Call, arrange, calls, find
 from .device import Memory, NativeSession, weight_sizes
+from .wgpu_pipeline import Access, access_of
 from .wgpu_pool import Block
 from .wgpu_record import Dispatch, Tape
 
@@ -34,7 +35,8 @@ class WgpuSession(NativeSession):
         self._stale = program.prepares
         self._kept: list[Memory] = []
         self._placed: dict[int, tuple[Block, int]] = {}
-        self._groups: OrderedDict[tuple[tuple[int, int, int], ...], Any] = OrderedDict()
+        self._groups: OrderedDict[tuple[Access, tuple[tuple[int, int, int], ...]], Any] = OrderedDict()
+        self._access = [access_of(kernel) for kernel in program.kernels]
         self._tapes: OrderedDict[tuple[str, tuple[int, ...]], Tape] = OrderedDict()
         self._place()
         self._pipelines = device.pipelines.compile(program.kernels)
@@ -81,7 +83,7 @@ class WgpuSession(NativeSession):
         """Drop what was recorded for buffers that are no more."""
         for key in [key for key in self._tapes if not numbers.isdisjoint(key[1])]:
             del self._tapes[key]
-        for group in [key for key in self._groups if any(number in numbers for number, _, _ in key)]:
+        for group in [key for key in self._groups if any(number in numbers for number, _, _ in key[1])]:
             del self._groups[group]
 
     def _place(self) -> None:
@@ -131,18 +133,17 @@ class WgpuSession(NativeSession):
         outside = (*call.entry.inputs, *call.entry.outputs)
         where = {number: (block, 0) for number, block in zip(outside, blocks, strict=True)}
         steps = self.program.steps[call.entry.start : call.entry.stop]
-        dispatches = [
-            Dispatch(self._pipelines[step.kernel], self._group(step.buffers, where), *step.size) for step in steps
-        ]
+        dispatches = [Dispatch(self._pipelines[step.kernel], self._group(step, where), *step.size) for step in steps]
         return self.device.tape(dispatches)
 
-    def _group(self, numbers: Sequence[int], where: Mapping[int, tuple[Block, int]]) -> Any:
-        buffers = self.program.buffers
-        spots = [(where.get(n) or self._placed[n], buffers[n].room) for n in numbers]
-        key = tuple((block.number, offset, room) for (block, offset), room in spots)
+    def _group(self, step: Step, where: Mapping[int, tuple[Block, int]]) -> Any:
+        buffers, access = self.program.buffers, self._access[step.kernel]
+        spots = [(where.get(n) or self._placed[n], buffers[n].room) for n in step.buffers]
+        key = access, tuple((block.number, offset, room) for (block, offset), room in spots)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = self.device.bind([(b.buffer, offset, room) for (b, offset), room in spots])
+            parts = [(block.buffer, offset, room) for (block, offset), room in spots]
+            group = self._groups[key] = self.device.bind(access, parts)
             if len(self._groups) > GROUPS:
                 self._groups.popitem(last=False)
         return group

@@ -10,7 +10,7 @@ from .program import PREPARE, Buffer, Entry, Program, Step
 __all__ = ["MOST", "verify"]
 
 MOST = 2**53 - 1  # the largest integer that JavaScript holds exactly
-FEATURES = {"wasm": ("relaxed-simd",), "webgpu": ("shader-f16", "subgroups")}
+FEATURES = {"wasm": ("relaxed-simd",), "webgpu": ("shader-f16", "subgroups", "read-only-storage")}
 KINDS = ("input", "weight", "constant", "prepared", "scratch", "output")
 AXES = 16
 WORKGROUPS = 65535
