@@ -68,6 +68,7 @@ class Tiles(Values):
         self.splat = self.f.local("v128")
         self.pointers: list[int] = []
         self.right = self.f.local("i32")
+        self.again = False  # whether a loop before this one reads the left factor at the same offsets
 
     def shifted(self) -> tuple[K, ...]:
         """The variables whose neighbouring values are computed side by side."""
@@ -146,7 +147,9 @@ class Tiles(Values):
                 limit = get(self._set(high + i32(edge) + high + i32(edge) + OP["i32.lt_s"] + OP["select"]))
             self._loop(plan.row, row, size + 1, limit, lambda: self._tile(size + 1, width))
         if larger < plan.tiles:
+            self.again = larger > 0
             self._loop(plan.row, row, size, high, lambda: self._tile(size, width))
+            self.again = False
 
     def _row_of(self, tile: bytes, size: int, larger: int) -> bytes:
         """The first row of a tile (or the end): tile · size + min(tile, larger)."""
@@ -226,7 +229,9 @@ class Tiles(Values):
         self._move(tile, turn * one, turn * other)
         self.emit(get(local) + i32(1) + OP["i32.sub"] + tee(local) + OP["br_if"] + b"\0" + OP["end"])
         if rest:
+            before, self.again = self.again, True
             self._steps([(u * one + x, u * other + y) for u in range(rest) for x, y in self.steps], tile)
+            self.again = before
         if level:
             self._move(tile, -turns * turn * one, -turns * turn * other)
 
@@ -260,11 +265,11 @@ class Tiles(Values):
     def repeated(self, address: bytes, offset: int) -> bytes:
         """What is multiplied: four bytes of a in each lane.
 
-        V8 computes address + offset on its own for a `load32_splat`, once for equal offsets in several loops: the first
-        loop then stores 20 addresses a turn for the second. A load of one number takes its offset with it.
+        V8 computes address + offset apart for `load32_splat`, and once for all loops that do so, one after the other:
+        the first would store some twenty sums a turn for the second. So that one loads a number, and then repeats it.
         """
-        if self.plan.kind == "fused":
-            return address + OP["f32.load"] + memarg(offset, 2) + OP["f32x4.splat"]
+        if self.again:
+            return address + OP["f32.load"] + memarg(offset, 0) + OP["f32x4.splat"]
         return address + OP["v128.load32_splat"] + memarg(offset)
 
     def added(self, a: bytes, b: bytes, total: bytes) -> bytes:
