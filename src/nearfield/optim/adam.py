@@ -12,13 +12,17 @@ __all__ = ["Adam", "AdamW"]
 
 
 def _step(optimizer: "Adam | AdamW", g: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """m̂ / (√v̂ + eps), with the means corrected for their start at 0; and the means."""
+    """m̂ / (√v̂ + eps), with the means corrected for their start at 0; and the means.
+
+    As in section 2 of the paper: the corrections are numbers that all elements share, so each takes one division.
+    """
     m = m * optimizer.beta1 + g * (1 - optimizer.beta1)
     v = v * optimizer.beta2 + g * g * (1 - optimizer.beta2)
     t = call("astype", optimizer.step, g.dtype)
     # 1 - βᵗ, exact where βᵗ is near 1
-    first, second = (-expm1(t * log(beta)) if beta else 1.0 for beta in (optimizer.beta1, optimizer.beta2))
-    return m / first / (sqrt(v / second) + optimizer.eps), m, v
+    first = -expm1(t * log(optimizer.beta1)) if optimizer.beta1 else 1.0
+    spread = sqrt(-expm1(t * log(optimizer.beta2))) if optimizer.beta2 else 1.0
+    return m * (spread / first) / (sqrt(v) + spread * optimizer.eps), m, v
 
 
 class Adam(Optimizer):
