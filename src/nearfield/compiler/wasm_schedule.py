@@ -11,6 +11,7 @@ from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
 from .wasm_rounding import last_byte, round_by_addition
 from .wasm_rows import blind_maxima, lifted_quotients
+from .wasm_strips import in_strips
 
 __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified", "weigh"]
 
@@ -290,7 +291,7 @@ def weigh(roots: Iterable[K], variable: K) -> int:
 
 def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
-    axes, stores = simplified(kernel)
+    axes, stores = in_strips(*simplified(kernel))
     values = round_by_addition(lifted_quotients([_stored(s, kernel) for s in _together(stores)], relaxed))
     plan = Schedule(axes, tuple(Store(s.argument, s.index, v) for s, v in zip(stores, values, strict=True)))
     expanded(plan)
