@@ -192,10 +192,13 @@ def test_expected_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 C_TYPES = (
     "WGPULimits *",
+    "WGPULimits",
     "WGPUFeatureName[]",
+    "WGPUDevice",
     "WGPUDevice const *",
     "uint8_t *",
     "char []",
+    "uintptr_t",
     "struct WGPUBufferImpl *",
     "void(*)(WGPUBuffer, WGPUStringView, void *)",
 )
@@ -218,7 +221,7 @@ def test_c_types_are_looked_up_quickly() -> None:
     parser._parse = lambda text: (sizes.append(len(parser._declarations)), parse(text))[1]
     for name in C_TYPES:
         assert _structure(quick.typeof(name)) == _structure(slow.typeof(name))
-    assert len(sizes) == len(C_TYPES)
+    assert len(sizes) == len([name for name in C_TYPES if len(name.split()) > 2 or "(" in name])
     assert max(sizes) <= 3 < len(parser._declarations)
     with pytest.raises(CDefError, match="WGPUNothing"):
         quick.typeof("WGPUNothing *")

@@ -35,17 +35,28 @@ def from_linear(constant: int, terms: dict[K, int]) -> K:
         if t.op == "rem":
             terms = _recombine(terms)
             break
+    if len(terms) > 1:
+        terms = dict(sorted(terms.items(), key=_rank))
+    return _node(constant, tuple(terms), tuple(terms.values()))
+
+
+def _node(constant: int, terms: tuple[K, ...], coefficients: tuple[int, ...]) -> K:
+    """The node for constant + Σ coefficient × term, with terms in normal form and order."""
     if not terms:
         return k.const(constant, "index")
-    items = sorted(terms.items(), key=_rank) if len(terms) > 1 else list(terms.items())
-    if constant == 0 and len(items) == 1 and items[0][1] == 1:
-        return items[0][0]
+    if constant == 0 and coefficients == (1,):
+        return terms[0]
     low = high = constant
-    for t, c in items:  # the compiler's innermost loop: plain ones are twice as quick as sums of generators
-        low += c * (t.low if c > 0 else t.high)
-        high += c * (t.high if c > 0 else t.low)
-    value = (constant, *[c for _, c in items])
-    return k.make("linear", "index", tuple([t for t, _ in items]), value, low, high)
+    for t, c in zip(
+        terms, coefficients, strict=True
+    ):  # the compiler's innermost loop: plain is quicker than sums of generators
+        if c > 0:
+            low += c * t.low
+            high += c * t.high
+        else:
+            low += c * t.high
+            high += c * t.low
+    return k.make("linear", "index", terms, (constant, *coefficients), low, high)
 
 
 def _rank(item: tuple[K, int]) -> tuple[int, str]:
@@ -73,26 +84,48 @@ def _recombine(terms: dict[K, int]) -> dict[K, int]:
     return terms
 
 
-def combined(constant: int, coefficients: Sequence[int], args: Sequence[K]) -> K:
-    """constant + Σ coefficient × argument."""
-    total: dict[K, int] = {}
-    for c, a in zip(coefficients, args, strict=True):
-        more, terms = linear(a)
-        constant += c * more
-        for t, n in terms.items():
-            total[t] = total.get(t, 0) + c * n
-    return from_linear(constant, total)
+def combined(x: K, args: Sequence[K]) -> K:
+    """The sum x of other arguments."""
+    constant, *coefficients = x.value
+    terms: dict[K, int] = {}
+    is_settled = True  # numbers aside, each argument is as it was: what is left keeps its order
+    for a, c, before in zip(args, coefficients, x.args, strict=True):
+        if a.op == "const":
+            constant += c * a.value
+        elif a is before:
+            terms[a] = terms.get(a, 0) + c
+        else:
+            is_settled = False
+            more, inner = linear(a)
+            constant += c * more
+            for t, n in inner.items():
+                terms[t] = terms.get(t, 0) + c * n
+    return _node(constant, tuple(terms), tuple(terms.values())) if is_settled else from_linear(constant, terms)
 
 
 @lru_cache(maxsize=REMEMBERED)
 def add(a: K, b: K) -> K:
     """a + b."""
+    if a.op == "const":
+        a, b = b, a
+    if b.op == "const":
+        return _moved(a, int(b.value))
     ca, ta = linear(a)
     cb, tb = linear(b)
     total = dict(ta)
     for t, c in tb.items():
         total[t] = total.get(t, 0) + c
     return from_linear(ca + cb, total)
+
+
+def _moved(a: K, distance: int) -> K:
+    """a + a number: its terms and their order stay."""
+    if a.op == "linear":
+        constant, *coefficients = a.value
+        return _node(constant + distance, a.args, tuple(coefficients))
+    if a.op == "const":
+        return k.const(int(a.value) + distance, "index")
+    return _node(distance, (a,), (1,))
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -104,8 +137,12 @@ def mul(a: K, b: K) -> K:
         corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
         return k.make("mul", "index", (a, b), None, min(corners), max(corners))
     n = int(b.value)
-    constant, terms = linear(a)
-    return from_linear(constant * n, {t: c * n for t, c in terms.items()})
+    if a.op == "linear" and n:
+        constant, *coefficients = a.value
+        return _node(constant * n, a.args, tuple([c * n for c in coefficients]))
+    if a.op == "const" or not n:
+        return k.const(int(a.value) * n if n else 0, "index")
+    return _node(0, (a,), (n,))
 
 
 def sub(a: K, b: K) -> K:

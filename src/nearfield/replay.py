@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .device import Device
 from .graph.graph import Graph
 from .graph.interpret import interpret
-from .runtime import as_array, compiled, current_device, evaluate, place
+from .runtime import as_array, compiled, current_device, evaluate, place, place_all
 from .state import Places, places_of
 from .steady import Steady
 from .tensor import Node, Tensor, leaf
@@ -70,7 +70,9 @@ class Recording:
         if device.name == "reference":
             values = self._interpreted(nodes)
         else:
-            if not self.ready:
+            if not self.changed:  # nothing is written over: what is compiled does not depend on who holds the inputs
+                self.program(frozenset(), device, lambda: place_all(nodes, device))
+            elif not self.ready:
                 _separate(state, device)
             memories = [place(n, device) for n in nodes]
             givable = self._free(state)
@@ -84,11 +86,13 @@ class Recording:
         self._deliver(values[self.count :], owners)
         return self.result(values[: self.count])
 
-    def program(self, givable: frozenset[int], device: Device) -> "tuple[Built, Session, Steady]":
-        """The Program that may write over these inputs, and its further inputs."""
+    def program(
+        self, givable: frozenset[int], device: Device, meanwhile: Callable[[], None] | None = None
+    ) -> "tuple[Built, Session, Steady]":
+        """The Program that may write over these inputs, and its further inputs; `meanwhile` as in `compiled`."""
         found = self.ready.get((device, givable))
         if found is None:
-            built, session = compiled(self.graph, givable, device, self.steady())
+            built, session = compiled(self.graph, givable, device, self.steady(), meanwhile)
             found = self.ready[device, givable] = built, session, Steady(built, device)
         return found
 

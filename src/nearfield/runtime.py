@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -208,11 +208,16 @@ def write_note(key: str, value: Any) -> None:
 
 
 def compiled(
-    graph: Graph, givable: frozenset[int], device: Device, steady: frozenset[int] = frozenset()
+    graph: Graph,
+    givable: frozenset[int],
+    device: Device,
+    steady: frozenset[int] = frozenset(),
+    meanwhile: Callable[[], None] | None = None,
 ) -> "tuple[Built, Session]":
     """The Graph's Program, loaded; built at most once for each structure and device.
 
-    steady  positions of inputs that seldom change: what is made of them alone is apart, in Built.once
+    steady     positions of inputs that seldom change: what is made of them alone is apart, in Built.once
+    meanwhile  is called, if the Program is new, when the device has all its kernels and may still be compiling them
     """
     key = (graph, givable, device, steady)
     found = _state.programs.get(key)
@@ -221,6 +226,8 @@ def compiled(
         from .compiler.cached import cached_build
 
         built = cached_build(graph, target_of(device), givable, steady=steady)
+        if meanwhile is not None:
+            meanwhile()
         found = built, device.load(built.program)
         _state.programs[key] = found
         if len(_state.programs) > MOST_PROGRAMS:
@@ -307,7 +314,7 @@ def _bytes(node: Node) -> Any:
 def _run(roots: list[Node], device: Device) -> list[Any]:
     """Trace, build or find, run."""
     graph, feeds = trace(roots)
-    _place_all(feeds, device)
+    place_all(feeds, device)
     givable = _givable(roots, feeds)
     built, session = compiled(graph, givable, device)
     inputs = [n.value for n in feeds]
@@ -315,7 +322,8 @@ def _run(roots: list[Node], device: Device) -> list[Any]:
     return [inputs[n] if kind == "input" else outputs[n] for kind, n in built.results]
 
 
-def _place_all(nodes: list[Node], device: Device) -> None:
+def place_all(nodes: list[Node], device: Device) -> None:
+    """Move the nodes' values into the device's memory."""
     for node in nodes:  # a name of its own: in the caller it would count as somebody who holds the last node
         place(node, device)
 

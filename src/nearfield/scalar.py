@@ -154,7 +154,7 @@ def const(value: float | bool, type: str) -> K:
     if type == "bool":
         return make("const", type, value=bool(value))
     if type == "index":
-        return make("const", type, value=int(value), low=int(value), high=int(value))
+        return _position(int(value))
     if type == "uint32":
         value = int(value) & 0xFFFFFFFF
     elif type == "int32":
@@ -164,6 +164,11 @@ def const(value: float | bool, type: str) -> K:
     elif type == "float32" and abs(value) > 3.4028235677973366e38:
         value = inf if value > 0 else -inf
     return make("const", type, value=struct.pack(_PACK[type], value))
+
+
+@lru_cache(maxsize=8192)
+def _position(value: int) -> K:
+    return make("const", "index", value=value, low=value, high=value)
 
 
 def const_value(node: K) -> float | bool | int:
@@ -426,7 +431,7 @@ def rebuild(node: K, args: tuple[K, ...]) -> K:
         return node
     op = node.op
     if op == "linear":
-        return INDEX_RULES[op](node.value[0], node.value[1:], args)
+        return INDEX_RULES[op](node, args)
     if op == "load":
         return load(node.value, args[0], node.type, *args[1:])
     if op == "reduce":
@@ -454,7 +459,8 @@ def substitute_all(roots: list[K], table: dict[K, K]) -> list[K]:
     done = dict(table)
     for node in walk(roots):
         if node not in done:
-            done[node] = rebuild(node, tuple([done[a] for a in node.args]))
+            args = node.args
+            done[node] = rebuild(node, tuple([done[a] for a in args])) if args else node
     return [done[root] for root in roots]
 
 

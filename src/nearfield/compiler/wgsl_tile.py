@@ -10,7 +10,7 @@ source  CUDA C++ Programming Guide, "Shared Memory", matrix product
 from typing import Any
 
 from .. import scalar as k
-from ..scalar import K, substitute, walk
+from ..scalar import K, substitute, substitute_all, walk
 from .choice import Choices
 from .contraction import Contraction, contraction_of, runs_along
 from .kernel import Kernel, Store
@@ -23,11 +23,17 @@ from .wgsl_wide import widths
 __all__ = ["Factor", "spell_tile"]
 
 FOUR = range(4)
+LANE, STEP = k.var("lane", 4), k.var("later", 4)  # of four neighbouring rows or columns; of four steps of the sum
 
 
 def _within(position: K, size: int) -> K:
     """The position, or the last one if it lies beyond."""
     return k.minimum(position, k.const(size - 1, "index"))
+
+
+def _at(x: K, lane: int, step: int) -> K:
+    """The expression for one of four neighbours, at one of four steps: cheaper than to derive each on its own."""
+    return substitute(x, {LANE: k.const(lane, "index"), STEP: k.const(step, "index")})
 
 
 class Factor:
@@ -58,28 +64,25 @@ class Factor:
         threads, across, strip = self.tile.threads, self.span // 4, self.tile.strip
         if self.turned:
             places = self.place + round * (threads // (self.deep // 4))
-            firsts = [(strip * self.deep + self.step * 4, i) for i in FOUR]
+            first, later = strip * self.deep + self.step * 4, STEP
         else:
             places = self.place
-            firsts = [(strip * self.deep + self.step + round * (threads // across), 0)]
-        rows = [unpacked(outer, self._row(places, lane, size)) for lane in FOUR]
-        vectors = []
-        for first, i in firsts:
-            step = first + i
-            whole = length % (4 if self.turned else 1) == 0
-            inside = k.less(first if whole else step, k.const(length, "index"))
-            if length % self.deep == 0:
-                inside = k.const(True, "bool")
-            elif whole:
-                step = k.minimum(first, k.const(length - (4 if self.turned else 1), "index")) + i
-            else:
-                step = _within(step, length)
-            steps = {**unpacked(c.summed, step), **self.tile.batch_at}
-            zero = k.const(0, x.type)
-            vectors.append([k.select(inside, substitute(x, {**row, **steps}), zero) for row in rows])
-        return vectors
+            first, later = strip * self.deep + self.step + round * (threads // across), k.const(0, "index")
+        step = first + later
+        whole = length % (4 if self.turned else 1) == 0
+        inside = k.less(first if whole else step, k.const(length, "index"))
+        if length % self.deep == 0:
+            inside = k.const(True, "bool")
+        elif whole:
+            step = k.minimum(first, k.const(length - (4 if self.turned else 1), "index")) + later
+        else:
+            step = _within(step, length)
+        row = unpacked(outer, self._row(places, LANE, size))
+        found = substitute(x, {**row, **unpacked(c.summed, step), **self.tile.batch_at})
+        value = k.select(inside, found, k.const(0, x.type))
+        return [[_at(value, lane, n) for lane in FOUR] for n in (FOUR if self.turned else (0,))]
 
-    def _row(self, places: K, lane: int, size: int) -> K:
+    def _row(self, places: K, lane: K, size: int) -> K:
         if size % 4 == 0:
             return _within(places, size // 4) * 4 + lane
         return _within(places * 4 + lane, size)
@@ -145,16 +148,17 @@ class _Tile:
         self.right = Factor("b", c.b, c.columns, columns, cut.columns, self)
         self.row, self.quad = k.var("row", rows), k.var("quad", -(-columns // 4))
         self.sums = [k.make("var", c.total.type, value=("sum", lane)) for lane in FOUR]
-        self.results = [self._result(lane) for lane in FOUR]
+        self.results = self._results()
         values = [*self.left.values(), *self.right.values(), *(s.value for s in self.results)]
         self.writer = Writer(kernel.arguments, widths(values, self.results, kernel.arguments))
 
-    def _result(self, lane: int) -> Store:
-        """The store of one result of a row's four neighbours, made from its sum."""
-        c = self.c
-        table = {**unpacked(c.rows, self.row), **unpacked(c.columns, self.quad * 4 + lane), **self.batch_at}
-        table[c.total] = self.sums[lane]
-        return Store(c.store.argument, substitute(c.store.index, table), substitute(c.store.value, table))
+    def _results(self) -> list[Store]:
+        """The stores of a row's four neighbouring results, each made from its sum."""
+        c, total = self.c, k.make("var", self.c.total.type, value=("sum", 4))
+        table = {**unpacked(c.rows, self.row), **unpacked(c.columns, self.quad * 4 + LANE), **self.batch_at}
+        parts = substitute_all([c.store.index, c.store.value], {**table, c.total: total})
+        each = [substitute_all(parts, {LANE: k.const(lane, "index"), total: self.sums[lane]}) for lane in FOUR]
+        return [Store(c.store.argument, index, value) for index, value in each]
 
     def strip_scope(self, top: Scope, strip: str) -> Scope:
         scope = Scope(self.writer, frozenset((self.strip,)), top)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import gcd
 
 from ..dtype import DType
-from ..index import linear
+from ..index import from_linear, linear
 from ..scalar import K, walk
 from .kernel import Store
 
@@ -44,7 +44,10 @@ def _whole(x: K, n: int) -> bool:
 @lru_cache(maxsize=16384)
 def lanes_of(index: K, lanes: int = VECTOR) -> Wide | None:
     """The wide access that holds this element, if its place among the lanes is known."""
-    lane = linear(index)[0] % lanes
+    constant, terms = linear(index)
+    lane = constant % lanes
+    if not any(c % lanes for c in terms.values()):
+        return Wide(from_linear(constant // lanes, {t: c // lanes for t, c in terms.items()}), lane)
     if not multiple(index - lane, lanes):
         return None
     return Wide((index - lane) // lanes, lane)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from threading import Lock
 from typing import Any
@@ -100,6 +101,7 @@ class WgpuDevice(Device):
         self._sessions: WeakSet[WgpuSession] = WeakSet()
         self._reading = Lock()
         self._staging: Any = None
+        self._coming: Future[Any] | None = None  # the first staging buffer
 
     def alloc(self, nbytes: int) -> Memory:
         if room_of(nbytes) > self.limits["maxStorageBufferBindingSize"]:
@@ -156,8 +158,8 @@ class WgpuDevice(Device):
             try:
                 for start in range(0, nbytes, STAGING):
                     self._fetch(memory.key.buffer, start, memoryview(result)[start : start + STAGING])
-            except FAILURES as error:
-                self._staging = None
+            except (*FAILURES, CancelledError) as error:
+                self._staging = self._coming = None
                 raise self._failed("read", error) from None
         return result
 
@@ -181,9 +183,12 @@ class WgpuDevice(Device):
         return await asyncio.to_thread(self.load, program)
 
     def expect(self, kernel: Kernel) -> None:
-        if not self.is_lost and kernel.bindings <= self.limits["maxStorageBuffersPerShaderStage"]:
-            with suppress(*FAILURES):  # `load` will say it
-                self.pipelines.begin([kernel])
+        if self.is_lost or kernel.bindings > self.limits["maxStorageBuffersPerShaderStage"]:
+            return
+        with suppress(*FAILURES):  # `load` will say it
+            self.pipelines.begin([kernel])
+            if self._staging is None and self._coming is None:
+                self._coming = self.pipelines.aside(self._make_staging)
 
     def stats(self) -> Stats:
         with self._guard:
@@ -282,12 +287,18 @@ class WgpuDevice(Device):
     def _dropped(self, number: int) -> None:
         self._dead.add(number)
 
+    def _make_staging(self, size: int = 0) -> Any:
+        """A buffer that the processor may map. The first takes a driver up to 30 ms, so it is made ahead."""
+        usage = wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.MAP_READ
+        return self._gpu.create_buffer(size=max(65536, size), usage=usage)
+
     def _fetch(self, buffer: Any, start: int, target: memoryview) -> None:
         """Copy bytes of a buffer from `start` into `target`, by way of a buffer that the processor may map."""
         size = -(-len(target) // 8) * 8
+        if self._staging is None and self._coming is not None:
+            self._staging, self._coming = self._coming.result(), None
         if self._staging is None or self._staging.size < size:
-            usage = wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.MAP_READ
-            self._staging = self._gpu.create_buffer(size=max(65536, size), usage=usage)
+            self._staging = self._make_staging(size)
         encoder = self._gpu.create_command_encoder()
         encoder.copy_buffer_to_buffer(buffer, start, self._staging, 0, size)
         self._gpu.queue.submit([encoder.finish()])

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
@@ -65,6 +65,10 @@ class Pipelines:
         finally:
             with self._guard:
                 self._forget(dict(pending))
+
+    def aside(self, function: Callable[[], Any]) -> "Future[Any]":
+        """What the function will give, called in one of the threads."""
+        return self._threads.submit(function)
 
     def close(self) -> None:
         """Start nothing more."""
