@@ -5,7 +5,7 @@ from functools import lru_cache, reduce
 from math import prod
 
 from .. import scalar as k
-from ..index import unflatten
+from ..index import linear, unflatten
 from ..scalar import K, substitute, substitute_all, walk
 from .kernel import Kernel, Store
 
@@ -35,12 +35,21 @@ def collapsed(kernel: Kernel) -> Kernel:
 
 def _merged(stores: tuple[Store, ...], outer: K, inner: K) -> tuple[K, tuple[Store, ...]] | None:
     size = inner.value[1]
+    loads = [n.args[0] for n in walk([s.value for s in stores]) if n.op == "load"]
+    if any(_apart(x, outer, inner, size) for x in (*[s.index for s in stores], *loads)):  # as most are
+        return None
     both = k.var(f"{outer.value[0]}{inner.value[0]}", outer.value[1] * size)
     table = {outer: both // k.const(size, "index"), inner: both % k.const(size, "index")}
-    if _splits(substitute_all([s.index for s in stores], table), both):  # most fail at once
-        return None
     changed = all_replaced(stores, table)
-    return None if _splits([s.value for s in changed], both) else (both, changed)
+    return None if _splits([x for s in changed for x in (s.index, s.value)], both) else (both, changed)
+
+
+def _apart(index: K, outer: K, inner: K, size: int) -> bool:
+    """Whether an index is linear in two axes and yet does not depend on `outer * size + inner` alone."""
+    terms = linear(index)[1]
+    if terms.get(outer, 0) == terms.get(inner, 0) * size:
+        return False
+    return not any(axis in t.free for t in terms for axis in (outer, inner) if t is not axis)
 
 
 def _splits(roots: list[K], variable: K) -> bool:

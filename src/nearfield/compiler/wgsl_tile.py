@@ -25,6 +25,8 @@ __all__ = ["Factor", "spell_tile"]
 FOUR = range(4)
 LANE, STEP = k.var("lane", 4), k.var("later", 4)  # of four neighbouring rows or columns; of four steps of the sum
 
+NUMBERS = {(i, j): {LANE: k.const(i, "index"), STEP: k.const(j, "index")} for i in FOUR for j in FOUR}
+
 
 def _within(position: K, size: int) -> K:
     """The position, or the last one if it lies beyond."""
@@ -33,7 +35,7 @@ def _within(position: K, size: int) -> K:
 
 def _at(x: K, lane: int, step: int) -> K:
     """The expression for one of four neighbours, at one of four steps: cheaper than to derive each on its own."""
-    return substitute(x, {LANE: k.const(lane, "index"), STEP: k.const(step, "index")})
+    return substitute_all([x], NUMBERS[lane, step])[0]
 
 
 class Factor:

@@ -4,6 +4,8 @@ The text is half as long as that of four elements by themselves, and made in a t
 element alone, or fold, or take numbers apart into bits are left to wgsl_points.py.
 """
 
+from functools import lru_cache
+
 from .. import scalar as k
 from ..index import from_linear, linear
 from ..scalar import K, walk
@@ -22,6 +24,7 @@ SAME = frozenset(  # instructions that are spelled for a vector as for a number
 )
 
 
+@lru_cache(maxsize=1024)
 def _start(index: K) -> K | None:
     """The index at lane 0, if neighbouring lanes are neighbours in memory from a multiple of four on."""
     constant, terms = linear(index)
