@@ -51,6 +51,7 @@ NEVER = {
 THIRD_PARTY = {
     "numpy": "*",  # but not in what `import nearfield` loads: test_import_is_light
     "wgpu": "device/wgpu*.py",
+    "cffi": "device/wgpu_types.py",  # which wgpu stands on
     "wasmtime": "device/wasmtime*.py",
 }
 PYODIDE = {"js", "pyodide", "pyodide_js"}  # in device/browser.py and at most one more file
