@@ -19,8 +19,9 @@ from nearfield.compiler.build import Target, build
 from nearfield.deploy.export import BINDINGS
 from nearfield.formats.safetensors import save_tensors
 from nearfield.graph.graph import Graph
-from nearfield.jit import surroundings, tracing
+from nearfield.jit import tracing
 from nearfield.program.codec import encode
+from nearfield.surroundings import Surroundings
 from nearfield.tensor import Node
 from nearfield.trace import trace
 
@@ -63,7 +64,7 @@ def write_step(job: Job, folder: Path) -> tuple[dict[str, nf.Tensor], list[str]]
                next      for each output but the first, the number of the input that it is in the next call
     """
     given = {name: nf.asarray(x) for name, x in job.inputs.items()}
-    owners = surroundings(job.function)
+    owners = Surroundings(job.function).owners
     state = [(name, t) for n, owner in enumerate(owners) for name, t in _state(owner, n).items()]
     graph, constants, changed = _recorded(job.function, list(given.values()), owners)
     names = [*given, *(name for name, _ in state), *(f"constant{n}" for n in range(len(constants)))]

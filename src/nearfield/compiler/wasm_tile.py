@@ -24,7 +24,7 @@ from .wasm_values import Values
 
 __all__ = ["Tile", "Tiles"]
 
-UNROLL = 4  # steps of the sum in one turn of the loop
+UNROLL = 4  # steps of the sum in one turn of the loop; twice as many where most of the time is spent
 CHAINS = 8  # sums that wait for each other as little as the processor can make them
 MULTIPLY = {"float32": ("f32x4.mul", "f32x4.add"), "int32": ("i32x4.mul", "i32x4.add")}
 MULTIPLY["uint32"] = MULTIPLY["int32"]
@@ -192,13 +192,16 @@ class Tiles(Values):
         self.emit(address + (i32(offset) + OP["i32.add"] if offset else b"") + put(local))
 
     def left(self, rows: int) -> list[Pointer]:
-        """Where each row of a begins: constant distances from one pointer, or from pointers of their own."""
+        """Where each row of a begins: a pointer each, or constant distances from one, where loads take these along."""
         a, found, known = self.plan.a, [], dict[bytes, int]()
         for n in range(rows):
             self.shift = {self.plan.row: n}
             for term in self._nested(a.place):
                 self.value(term, "s")
             address, offset = self.address(a.argument, a.place)
+            if not self.again:
+                address += i32(offset) + OP["i32.add"] if offset else b""
+                offset = 0
             if address not in known:
                 if len(self.pointers) <= len(known):
                     self.pointers.append(self.f.local("i32"))
@@ -218,7 +221,7 @@ class Tiles(Values):
             return
         n, one, other = plan.summed[level], plan.a.steps[level], plan.b.steps[level]
         innermost = level == self.loops - 1
-        turn = max(1, UNROLL // len(self.steps)) if innermost else 1
+        turn = self._turn(n) if innermost else 1
         turns, rest = divmod(n, turn)
         local = self.f.local("i32")
         self.emit(i32(turns) + put(local) + OP["loop"])
@@ -234,6 +237,11 @@ class Tiles(Values):
             self.again = before
         if level:
             self._move(tile, -turns * turn * one, -turns * turn * other)
+
+    def _turn(self, n: int) -> int:
+        """How many of n times the innermost steps are in one turn of their loop."""
+        turn = max(1, UNROLL // len(self.steps))
+        return turn if self.again or self.plan.kind == "dot" or n % (2 * turn) else 2 * turn
 
     def _move(self, tile: Tile, one: int, other: int) -> None:
         for pointer in dict.fromkeys(p for p, _ in tile.left) if one else ():
@@ -265,8 +273,9 @@ class Tiles(Values):
     def repeated(self, address: bytes, offset: int) -> bytes:
         """What is multiplied: four bytes of a in each lane.
 
-        V8 computes address + offset apart for `load32_splat`, and once for all loops that do so, one after the other:
-        the first would store some twenty sums a turn for the second. So that one loads a number, and then repeats it.
+        V8 makes `load32_splat` two instructions, of which one adds the offset to where memory begins: once for all rows
+        if these have pointers of their own, but also once for two loops, and then the first stores the sum for the
+        second. So that one loads a number and repeats it; in the first, the port that repeats would be the limit.
         """
         if self.again:
             return address + OP["f32.load"] + memarg(offset, 0) + OP["f32x4.splat"]
