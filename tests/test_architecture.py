@@ -30,7 +30,7 @@ LAYERS = [
     {"functional", "grad", "random", "show"},
     {"trace", "compiler"},
     {"device"},
-    {"runtime", "steady", "replay", "jit"},
+    {"runtime", "holding", "steady", "replay", "jit"},
     {"nn", "optim", "data", "formats"},  # a module writes its parameters as safetensors; importers return modules
     {"train"},
     {"tasks", "deploy"},

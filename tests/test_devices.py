@@ -268,6 +268,30 @@ def test_calls_in_a_row(dev: Device) -> None:
         dev.write(b, struct.pack("<6f", *range(30, 36)))
 
 
+def test_calls_that_are_repeated(dev: Device) -> None:
+    """With a token only what is named is looked at; without, or with another, all is."""
+    session = dev.load(sums(dev.name, 3))
+    inputs = [upload(dev, *[float(n)] * 1000) for n in range(4)]
+    for n, token in [(0, 7), (0, 7), (1, 7), (2, 7), (3, 0), (2, 7), (1, 8), (2, 8), (2, 0), (0, 0), (2, 8)]:
+        [y] = session.repeat("run", [inputs[n]], (0,), token) if token else session.run("run", [inputs[n]])
+        assert download(y) == [8.0 * n] * 1000
+        with pytest.raises(DeviceError, match="input 0 has room for 16 bytes, but needs"):
+            session.repeat("run", [upload(dev, 1.0)], (0,), token or 8)
+
+
+def test_repeated_calls_in_place(dev: Device) -> None:
+    """What is taken over is written again and again; another block needs another token."""
+    session = dev.load(take_over(dev.name))
+    a, b = upload(dev, *range(COUNT)), upload(dev, *range(10, 10 + COUNT))
+    for memory, token in [(a, 7), (a, 7), (b, 8), (a, 9), (a, 9), (b, 0), (a, 9), (a, 9)]:
+        want = [value + 1 for value in download(memory)]
+        if token:
+            assert session.repeat("next", [memory], (), token) == []
+        else:
+            assert session.run("next", [memory]) == [memory]
+        assert download(memory) == want
+
+
 @pytest.mark.parametrize("steps", [1, 2, 17, 600])
 def test_many_steps(dev: Device, steps: int) -> None:
     """Each step sees what the one before wrote, also where they are sent in several batches."""

@@ -48,6 +48,7 @@ PROGRAM = "tests/test_program.py"
 KERNELS = "tests/test_kernels.py -k "
 QUANTISED = "tests/test_quantize.py -k "
 JIT = "tests/test_jit.py tests/test_jit_state.py"
+HELD = "tests/test_holding.py tests/test_jit_state.py -m 'not slow'"
 
 MUTANTS = [
     # What operations mean.
@@ -160,6 +161,14 @@ MUTANTS = [
     Mutant("state whose memory two share", "replay.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (9, 3, 4), strict=True)", JIT),
     Mutant("state that somebody holds", "replay.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 9, 4), strict=True)", JIT),
     Mutant("state that is pending", "replay.py", "zip(counts, (3, 3, 4), strict=True)", "zip(counts, (3, 3, 9), strict=True)", JIT),
+    Mutant("kept state that somebody holds", "holding.py", "if counts != self._counts and", "if counts is None and", HELD),
+    Mutant("kept state in an expression", "holding.py", "if made == self._alone:", "if self._alone >= 0:", HELD),
+    Mutant("kept state in a list or dict", "holding.py", "all(map(is_, container.values(), self.values))", "True", HELD),
+    Mutant("kept state that is assigned", "state.py", "            tell(self)", "            pass", HELD),
+    Mutant("kept state on another device", "runtime.py", "if not isinstance(value, HOST):\n            tell()", "if not isinstance(value, HOST):\n            pass", HELD),
+    Mutant("serial numbers of kept state", "steady.py", "        settle_serials()\n", "", HELD),
+    Mutant("repeated calls with another token", "device/call.py", "if token and call.token == token and", "if token and call.token and",
+           "tests/test_devices.py -k repeated"),
     Mutant("pull back after its value", "grad.py", "return [_Step(n, n.op, n.args) for n in nodes if n", "return [_Step(n, n.op, ()) for n in nodes if n",
            "tests/test_memory.py -k pull"),
     Mutant("order of state made in a trace", "jit.py", "for name in [name for name in new if name not in old]:", "for name in new.keys() - old.keys():", "tests/test_cache.py"),

@@ -15,7 +15,7 @@ from .grad import tape
 from .random import default_generator
 from .replay import Recording, Replay
 from .runtime import current_device
-from .state import changes, keep_only
+from .state import changes, keep_only, tell
 from .surroundings import Surroundings, is_stateful
 from .tensor import Node, Tensor, leaf
 from .trace import trace
@@ -136,6 +136,7 @@ class Jit:
 
     def _call(self, leaves: list[Any], structure: Any, inputs: list[Tensor], form: tuple[Any, ...]) -> Any:
         """A call that is traced, or for which state has to be found anew."""
+        tell()  # who keeps state from call to call: here counts who else holds it
         steady = changes() == self.settled
         recording, owners, state = self._found(leaves, structure, inputs, form)
         leaves.clear()

@@ -1,17 +1,17 @@
 """Replay: a recorded function run again for other inputs, and its new state put where the old one was."""
 
-from collections.abc import Callable
-from operator import itemgetter
+from itertools import count
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from .device import Device
+from .device.device import next_serial
 from .graph.graph import Graph
 from .graph.interpret import interpret
+from .holding import Holding, Share, holding_of
 from .runtime import as_array, compiled, current_device, evaluate, place, place_all
-from .state import Places, places_of
 from .steady import Steady
-from .tensor import Node, Tensor, leaf
+from .tensor import Node, Tensor, leaf, operations
 from .tree import unflatten_tree
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .device import Session
 
 __all__ = ["Recording", "Replay"]
+
+Source = tuple[str, int]  # "input" or "fresh", and which
 
 
 class Recording:
@@ -146,30 +148,38 @@ class Replay:
     Then Tensors and their nodes stay, and only get new values: nobody can tell.
     """
 
-    def __init__(self, recording: Recording, places: Places, device: Device) -> None:
+    def __init__(self, recording: Recording, holdings: list[Holding], device: Device) -> None:
         first = recording.first
-        self.recording, self.places, self.device = recording, places, device
-        count = len(recording.graph.inputs) - len(recording.captured)
-        lines = recording.graph.lines[first:count]  # the state's placeholders
+        self.recording, self.device, self.holdings = recording, device, holdings
+        stop = len(recording.graph.inputs) - len(recording.captured)
+        lines = recording.graph.lines[first:stop]  # the state's placeholders
         self.shapes, self.dtypes = [line.shape for line in lines], [line.dtype for line in lines]
         self.captured = [place(n, device) for n in recording.captured]
-        self.changed = _picker(recording.changed)
+        self.shares = _shares(recording.changed, holdings)
         givable = frozenset([first + n for n in recording.changed])
         built, self.session, self.steady = recording.program(givable, device)
-        self.results = built.results[: recording.count]
-        entry, buffers = built.program.entries[0], built.program.buffers
-        self.moved = [  # state whose new value is not in the memory of the old one
-            (n, kind, at)
-            for n, (kind, at) in zip(recording.changed, built.results[recording.count :], strict=True)
-            if kind == "input" or buffers[entry.outputs[at]].alias != entry.inputs[first + n]
-        ]
+        sources = _sources(built)
+        self.results = sources[: recording.count]
+        where = [(h, n) for h in holdings for n in range(len(h.tensors))]
+        self.moved = {  # state whose new value is not in the memory of the old one
+            first + n: (*where[n], source)
+            for n, source in zip(recording.changed, sources[recording.count :], strict=True)
+            if source != ("input", first + n)
+        }
+        self.others = (*range(first), *self.moved)
+        self.numbers: list[int] = []
+        self.versions: list[int] = []
+        self.token = 0
 
     @classmethod
     def of(cls, recording: Recording, owners: list[Any]) -> "Replay | None":
         """The prepared call; None where there is none."""
         device = current_device()
-        places = places_of(owners) if recording.in_place and min(recording.changed, default=0) >= 0 else None
-        return None if places is None or device.name == "reference" else cls(recording, places, device)
+        if not recording.in_place or min(recording.changed, default=0) < 0 or device.name == "reference":
+            return None
+        holdings = [holding_of(owner) for owner in owners]
+        found = [h for h in holdings if h is not None and h.stands(device)]
+        return cls(recording, found, device) if len(found) == len(holdings) else None
 
     def run(self, inputs: list[Tensor]) -> list[Any] | None:
         """The memories of the results, the state changed; None if this call is not a usual one, nothing changed."""
@@ -178,51 +188,69 @@ class Replay:
             return None
         evaluate_all(inputs)
         memories = [place(t.node, device) for t in inputs]
-        state = self.places.fetch()
-        if state is None:
+        made = operations()
+        for holding, share in zip(self.holdings, self.shares, strict=True):
+            if not holding.stands(device) or not holding.only_ours(share, made):
+                return None
+        if [h.number for h in self.holdings] != self.numbers and not self._fit():
             return None
-        nodes = [t.node for t in state]
-        values = [n.value for n in nodes]
-        if [n.shape for n in nodes] != self.shapes or [n.dtype for n in nodes] != self.dtypes:
-            return None
-        if not _on(device, values) or not self._only_ours(state, nodes, values):
-            return None
-        memories += values
+        for holding in self.holdings:
+            memories += holding.memories
         memories += self.captured
-        more = self.steady.inputs(memories)
-        if more is None:
-            return None  # Recording.run finds this, too
-        memories += more
-        made = self.session.run("main", memories)
-        for n, kind, at in self.moved:
-            nodes[n].value = memories[at] if kind == "input" else made[at]
-        return [memories[n] if kind == "input" else made[n] for kind, n in self.results]
+        if self.steady.session is not None:
+            more = self._made_once(memories)
+            if more is None:
+                return None  # Recording.run finds this, too
+            memories += more
+        for holding, share in zip(self.holdings, self.shares, strict=True):
+            if share is not None:
+                holding.wrote(share)
+        fresh = self.session.repeat("main", memories, self.others, self.token)
+        if self.moved:
+            for holding, n, (kind, at) in self.moved.values():
+                holding.move(n, memories[at] if kind == "input" else fresh[at])
+            self.numbers = [h.number for h in self.holdings]
+        self.versions = [h.version for h in self.holdings]
+        return [memories[n] if kind == "input" else fresh[n] for kind, n in self.results]
 
-    def _only_ours(self, state: list[Tensor], nodes: list[Node], values: list[Any]) -> bool:
-        """Whether nobody else holds what is to be written over."""
-        if self.changed is None:
-            return True
-        if [t.__weakref__ for t in state].count(None) < len(state):  # type: ignore[attr-defined]
-            return False  # somebody would see a Tensor live on that should be gone
-        for things in (state, nodes, values):
-            # what refers to a Tensor, a node, a memory: what it belongs to, the list, `map`; and what was picked
-            if max(map(getrefcount, things)) > 3 and max(map(getrefcount, self.changed(things))) > 4:
-                return False
+    def _fit(self) -> bool:
+        """Whether the state, which is other than in the last call, has the shapes and dtypes that were traced."""
+        nodes = [node for holding in self.holdings for node in holding.nodes]
+        if [n.shape for n in nodes] != self.shapes or [n.dtype for n in nodes] != self.dtypes:
+            return False
+        self.numbers, self.token = [h.number for h in self.holdings], next_serial()
         return True
 
+    def _made_once(self, memories: list[Any]) -> list[Any] | None:
+        """What is made of state that stays."""
+        versions = [h.version for h in self.holdings]
+        if versions == self.versions:
+            self.steady.calls += 1
+            return self.steady.made.memories
+        self.versions, self.token = versions, next_serial()
+        return self.steady.inputs(memories)
 
-def _picker(numbers: list[int]) -> Callable[[list[Any]], tuple[Any, ...]] | None:
-    """What takes the things of these numbers out of a list."""
-    if len(numbers) < 2:
-        return (lambda things: (things[numbers[0]],)) if numbers else None
-    return itemgetter(*numbers)
+
+def _shares(changed: list[int], holdings: list[Holding]) -> list[Share | None]:
+    """The positions in each Holding of what is replaced, of numbers that go through all of them."""
+    shares: list[Share | None] = []
+    start = 0
+    for holding in holdings:
+        stop = start + len(holding.tensors)
+        mine = [n - start for n in changed if start <= n < stop]
+        shares.append(Share(mine) if mine else None)
+        start = stop
+    return shares
 
 
-def _on(device: Device, values: list[Any]) -> bool:
-    try:
-        return [memory.device for memory in values].count(device) == len(values)
-    except AttributeError:  # values of this process, or none yet
-        return False
+def _sources(built: "Built") -> list[Source]:
+    """Where each result is after a call: in the memory of an input, or of an output that takes over none."""
+    entry, buffers = built.program.entries[0], built.program.buffers
+    places = {buffer: place for place, buffer in enumerate(entry.inputs)}
+    aliases = [buffers[number].alias for number in entry.outputs]
+    fresh = count()
+    outputs: list[Source] = [("input", places[a]) if a >= 0 else ("fresh", next(fresh)) for a in aliases]
+    return [("input", n) if kind == "input" else outputs[n] for kind, n in built.results]
 
 
 def evaluate_all(tensors: list[Tensor]) -> None:

@@ -19,6 +19,7 @@ from .errors import DeviceError, DTypeError
 from .grad import tape
 from .graph.graph import Graph
 from .graph.interpret import interpret
+from .state import tell
 from .tensor import PENDING, Node, Tensor, leaf, method, set_evaluator
 from .trace import ordered, trace
 
@@ -155,6 +156,7 @@ def is_chosen() -> bool:
 
 def memory_stats() -> Stats:
     """What the current device holds for tensors and Programs: bytes, peak, buffers, and freed bytes kept for reuse."""
+    tell()  # who keeps state from call to call, also of layers that are in no list any more
     device = current_device()
     return Stats(0, 0, 0, 0) if device is _reference else device.stats()
 
@@ -332,6 +334,8 @@ def place(node: Node, device: Device) -> Any:
     """The node's value in the device's memory; it is moved there if it is elsewhere."""
     value = node.value
     if isinstance(value, HOST) or value.device is not device:
+        if not isinstance(value, HOST):
+            tell()  # whoever keeps the memory of a state's value
         _check_dtype("to_device", node.dtype)
         data = _bytes(node)
         memory = device.alloc(len(data))

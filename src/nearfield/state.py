@@ -8,12 +8,14 @@ lists and dicts are compared with what they held.
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
-from weakref import ref
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet, ref
 
 from .tensor import Tensor
 
-__all__ = ["Place", "Places", "Stateful", "changes", "keep_only", "places_of"]
+__all__ = [
+    "Place", "Places", "Stateful", "Watcher", "changes", "keep_only", "places_of", "tell", "unwatch", "watch",
+]  # fmt: skip
 
 _PLAIN = frozenset((int, float, str, bool, type(None)))
 
@@ -25,6 +27,35 @@ class _Changes:
 def changes() -> int:
     """A number that has changed if Tensors of some Stateful object may be at another place, or a setting differs."""
     return _Changes.count
+
+
+class Watcher(Protocol):
+    """Who keeps Tensors of Stateful objects, those with the ids `parts`, and is told when they may be others."""
+
+    parts: frozenset[int]
+
+    def let_go(self) -> None:
+        """Keep them no longer."""
+
+
+_watchers: "WeakSet[Watcher]" = WeakSet()
+
+
+def watch(watcher: Watcher) -> None:
+    """It will be told."""
+    _watchers.add(watcher)
+
+
+def unwatch(watcher: Watcher) -> None:
+    """It will not be told any more."""
+    _watchers.discard(watcher)
+
+
+def tell(part: object = None) -> None:
+    """Tensors of this Stateful object, or of any, may be others than they were."""
+    for watcher in list(_watchers):
+        if part is None or id(part) in watcher.parts:
+            watcher.let_go()
 
 
 class Stateful:
@@ -43,12 +74,18 @@ class Stateful:
         held = self.__dict__
         before = held.get(name, held)
         object.__setattr__(self, name, value)
-        if name in held and not _alike(before, value):  # a property is not held: it sets other attributes
+        if before is value or name not in held:  # a property is not held: it sets other attributes
+            return
+        if not _alike(before, value):
             _Changes.count += 1
+            tell()
+        elif type(value) is Tensor:
+            tell(self)
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         _Changes.count += 1
+        tell()
 
     def state_places(self) -> "tuple[list[Place], list[Place]] | None":
         """Where each Tensor of `state_tensors` is, in its order, and the lists and dicts that could hold others.
@@ -125,9 +162,21 @@ class Places:
         self._containers = [(ref(c.owner), c.path, _contents(_at(c.owner, c.path))) for c in containers]
         self._count = _Changes.count
 
+    def is_current(self) -> bool:
+        """Whether no assignment since can have put a Tensor elsewhere."""
+        return self._count == _Changes.count
+
+    def parts(self) -> frozenset[int]:
+        """The ids of the objects in whose attributes the Tensors are."""
+        return frozenset(id(owner()) for owner, _, _ in (*self._rows, *self._containers))
+
+    def containers(self) -> list[Any]:
+        """The lists and dicts that hold Tensors, or could."""
+        return [_at(owner(), path) for owner, path, _ in self._containers]
+
     def fetch(self) -> list[Tensor] | None:
         """The Tensors now, in the order of the places; None if they may be elsewhere."""
-        if self._count != _Changes.count:
+        if not self.is_current():
             return None
         found: list[Tensor] = []
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, ref
 
 from .device import Memory, Session
+from .holding import settle_serials
 
 if TYPE_CHECKING:
     from .compiler.target import Built
@@ -51,6 +52,7 @@ class Steady:
         session = self.session
         if session is None:
             return []
+        settle_serials()
         serials = [memories[n].serial for n in self.feeds]
         if serials != self.made.serials:
             self.wasted = self.wasted + 1 if self.calls == 1 else 0

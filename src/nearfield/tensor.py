@@ -13,7 +13,10 @@ from .dtype import DTYPES, DType
 from .errors import DTypeError, ShapeError
 from .op import REGISTRY, Op
 
-__all__ = ["FUNCTIONS", "PENDING", "Node", "Tensor", "apply", "call", "leaf", "method", "set_evaluator"]
+__all__ = [
+    "FUNCTIONS", "PENDING", "Node", "Tensor", "apply", "call", "count_reference", "leaf", "method", "operations",
+    "set_evaluator",
+]  # fmt: skip
 
 
 class Node:
@@ -40,6 +43,7 @@ class Node:
         self.depth: float = 0
         if args:
             self.depth = 1 + max([a.depth for a in args])
+            _made[0] += 1
         elif op is None and value is None:
             self.depth = inf
 
@@ -50,6 +54,19 @@ class Node:
         for s in self.shape:
             n *= s
         return n
+
+
+_made = [0]
+
+
+def operations() -> int:
+    """How many there have been. As long as that stays, no further Node has come to refer to another."""
+    return _made[0]
+
+
+def count_reference() -> None:
+    """Something else has come to refer to Nodes: a list of what is read."""
+    _made[0] += 1
 
 
 DEEPEST = 1000  # so many operations on one another are evaluated without being asked for

@@ -2,7 +2,7 @@
 
 from .errors import TraceError
 from .graph.graph import Graph, Line
-from .tensor import Node
+from .tensor import Node, count_reference
 
 __all__ = ["ordered", "trace"]
 
@@ -34,6 +34,7 @@ def trace(roots: list[Node], placeholders: list[Node] | None = None) -> tuple[Gr
     placeholders  nodes without value or operation that stand for inputs; they come first
     errors        TraceError for another node without value and operation: a traced input that has leaked
     """
+    count_reference()
     feeds: list[Node] = []
     lines: list[Line] = []
     number: dict[int, int] = {}

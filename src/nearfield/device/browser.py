@@ -245,6 +245,7 @@ class _Call:
         self._fresh = [(at, buffers[entry.outputs[at]].nbytes) for at in fresh]
         self._entry = entry
         self._keys: list[int] = []
+        self.token = 0  # of the last call, if that was one of `repeat`; 0 if not
         self._start = _runner().caller(session.device.number, session.number, index, str(fresh))
 
     def run(self, device: BrowserDevice, inputs: Sequence[Memory]) -> list[Memory]:
@@ -255,17 +256,41 @@ class _Call:
             raise DeviceError(
                 f"{name}: takes {accepted} inputs, not {len(keys)}. Pass one for each input of the entry."
             )
-        changes = [n for place in _others(keys, self._keys) for n in (place, keys[place])]
-        self._keys = []  # unless the runner has taken them
-        text = self._start(*changes)
-        self._keys = keys
-        numbers = map(int, text.split(",") if text else ())
         outputs: list[Any] = [inputs[place] for place in self._places] if inputs else [None] * len(self._places)
-        for (at, nbytes), number in zip(self._fresh, numbers, strict=True):
-            outputs[at] = Memory(device, number, nbytes, room_of(nbytes))
+        fresh = self._begin(device, keys, _others(keys, self._keys))
+        for (at, _), memory in zip(self._fresh, fresh, strict=True):
+            outputs[at] = memory
         for place in self._taken:
             inputs[place].serial = next_serial()
         return outputs
+
+    def repeat(
+        self, device: BrowserDevice, inputs: Sequence[Memory], others: Sequence[int], token: int
+    ) -> list[Memory]:
+        """The outputs that take over no input; JsException if the runner has an error to tell."""
+        if self.token != token:
+            outputs = self.run(device, inputs)
+            self.token = token
+            return [outputs[at] for at, _ in self._fresh]
+        keys = self._keys
+        changed = [n for n in others if inputs[n].key != keys[n]]
+        for n in changed:
+            keys[n] = inputs[n].key
+        fresh = self._begin(device, keys, changed)
+        self.token = token
+        return fresh
+
+    def _begin(self, device: BrowserDevice, keys: list[int], others: Iterable[int]) -> list[Memory]:
+        """Run with these keys of inputs, of which the runner has all but some; the new memories."""
+        changes = [n for place in others for n in (place, keys[place])]
+        self._keys, self.token = [], 0  # unless the runner has taken them
+        text = self._start(*changes)
+        self._keys = keys
+        numbers = map(int, text.split(",") if text else ())
+        return [
+            Memory(device, number, nbytes, room_of(nbytes))
+            for (_, nbytes), number in zip(self._fresh, numbers, strict=True)
+        ]
 
 
 def _others(keys: list[int], known: list[int]) -> Iterable[int]:
@@ -291,16 +316,30 @@ class BrowserSession(Session):
         self._sizes = weight_sizes(program)
 
     def run(self, entry: str, inputs: Sequence[Memory]) -> list[Memory]:
+        call = self._call(entry)
+        self._check(entry, inputs)
+        try:
+            return call.run(self.device, inputs)
+        except JsException as error:
+            raise _told(error, self.device) from None
+
+    def repeat(self, entry: str, inputs: Sequence[Memory], others: Sequence[int], token: int) -> list[Memory]:
+        call = self._call(entry)
+        self._check(entry, [inputs[n] for n in others] if call.token == token else inputs)
+        try:
+            return call.repeat(self.device, inputs, others, token)
+        except JsException as error:
+            raise _told(error, self.device) from None
+
+    def _call(self, entry: str) -> _Call:
         call = self._calls.get(entry)
         if call is None:
             raise DeviceError(f"run: there is no entry {entry!r}; accepted are {', '.join(self._calls) or 'none'}.")
-        device = self.device
-        if [memory.device for memory in inputs].count(device) < len(inputs):
-            raise DeviceError(f"{entry}: an input is memory of another device. Move it to {device.name}.")
-        try:
-            return call.run(device, inputs)
-        except JsException as error:
-            raise _told(error, device) from None
+        return call
+
+    def _check(self, entry: str, inputs: Sequence[Memory]) -> None:
+        if [memory.device for memory in inputs].count(self.device) < len(inputs):
+            raise DeviceError(f"{entry}: an input is memory of another device. Move it to {self.device.name}.")
 
     def load_weights(self, values: Mapping[str, Data]) -> None:
         sources = {name: octets(data) for name, data in values.items()}

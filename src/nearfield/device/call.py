@@ -8,12 +8,12 @@ from ..errors import DeviceError
 from ..program.program import Entry, Program
 from .device import Device, Memory, next_serial
 
-__all__ = ["Call", "arrange", "calls", "find"]
+__all__ = ["Call", "arrange", "arrange_again", "calls", "find"]
 
 COST_OF_STEP = 10_000  # operations that are done while threads wait for each other at the end of a step
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
     """One entry.
 
@@ -24,6 +24,7 @@ class Call:
     places   for each output the position of the input that it takes over, or 0; `fresh` are the outputs that take none
     numbers  of the buffers that are inputs and outputs; `in_a_row` if each is one more than the one before
     seen     the serial numbers of the inputs as the last call has left them
+    token    of the last call, if that was one of `repeat`; 0 if not
     """
 
     entry: Entry
@@ -36,6 +37,7 @@ class Call:
     numbers: tuple[int, ...]
     in_a_row: bool
     seen: list[int] = field(default_factory=list)
+    token: int = 0
 
 
 def calls(program: Program) -> dict[str, Call]:
@@ -81,6 +83,7 @@ def arrange(
         inputs = _checked(device, call, inputs, copy)
         serials = [memory.serial for memory in inputs]
     call.seen.clear()  # unless all goes well
+    call.token = 0
     if call.taken:
         outputs = [inputs[place] for place in call.places]
         for at in call.fresh:
@@ -91,6 +94,28 @@ def arrange(
         outputs = [device.alloc(nbytes) for nbytes, _ in call.outputs]
     call.seen.extend(serials)
     return inputs, outputs, others
+
+
+def arrange_again(
+    device: Device, call: Call, inputs: Sequence[Memory], others: Sequence[int], token: int, copy: Copy
+) -> tuple[Sequence[Memory], list[Memory], Sequence[int] | None]:
+    """What `arrange` gives, for `Session.repeat`: the outputs are those that take over no input."""
+    if token and call.token == token and all(_fits(device, call, inputs[n], n) for n in others):
+        call.token = 0  # unless all goes well
+        call.seen.clear()
+        fresh = [device.alloc(call.outputs[at][0]) for at in call.fresh]
+        call.token = token
+        return inputs, fresh, others
+    own, outputs, positions = arrange(device, call, inputs, copy)
+    if own is inputs:
+        call.token = token
+    elif any(own[place] is not inputs[place] for place in call.taken):
+        raise DeviceError(f"{call.entry.name}: two outputs take over the memory of one input. Give each its own.")
+    return own, [outputs[at] for at in call.fresh], positions
+
+
+def _fits(device: Device, call: Call, memory: Memory, place: int) -> bool:
+    return memory.device is device and memory.room >= call.rooms[place] and place not in call.taken
 
 
 def _others(device: Device, call: Call, inputs: Sequence[Memory], serials: list[int]) -> Sequence[int] | None:

@@ -159,6 +159,18 @@ class Session(ABC):
         If the Program has an entry `prepare`, it runs first whenever weights were written since the last call.
         """
 
+    @abstractmethod
+    def repeat(self, entry: str, inputs: Sequence[Memory], others: Sequence[int], token: int) -> list[Memory]:
+        """What `run` gives, for inputs most of which are known from the call before: only they are looked at.
+
+        others   positions of inputs that may be others than in the call before, if that had the same token
+        token    not 0, and for one list of the other inputs only, which the caller keeps alive
+        returns  the outputs that take over no input's memory
+
+        An input that an output takes over may be given at no other place, and need not get a new serial number: the
+        caller knows what is written.
+        """
+
     def step_times(self, entry: str, inputs: Sequence[Memory]) -> list[float] | None:
         """Seconds that each of the entry's steps takes, run one after the other; None if the device cannot tell."""
         return None

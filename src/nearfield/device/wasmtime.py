@@ -26,7 +26,7 @@ from ..program.cache import cache
 from ..program.program import PREPARE, Buffer, Program
 from ..program.verify import verify
 from .allocator import Allocator
-from .call import Call, arrange, calls, find
+from .call import Call, arrange, arrange_again, calls, find
 from .crew import Crew
 from .device import (
     Data,
@@ -266,9 +266,20 @@ class WasmSession(NativeSession):
             call = find(self._calls, entry)
             self._made_ready()
             inputs, outputs, others = arrange(device, call, inputs, device.copy)
-            self._address(call, inputs, outputs, others)
+            self._address(call, inputs, [outputs[at] for at in call.fresh], others)
             self._execute(call)
         return outputs
+
+    def repeat(self, entry: str, inputs: Sequence[Memory], others: Sequence[int], token: int) -> list[Memory]:
+        device = self.device
+        with device.running:
+            self._check_open()
+            call = find(self._calls, entry)
+            self._made_ready()
+            inputs, fresh, changed = arrange_again(device, call, inputs, others, token, device.copy)
+            self._address(call, inputs, fresh, changed)
+            self._execute(call)
+        return fresh
 
     def step_times(self, entry: str, inputs: Sequence[Memory]) -> list[float]:
         device, times = self.device, []
@@ -276,7 +287,7 @@ class WasmSession(NativeSession):
         with device.running:
             call = find(self._calls, entry)
             inputs, outputs, others = arrange(device, call, inputs, device.copy)
-            self._address(call, inputs, outputs, others)
+            self._address(call, inputs, [outputs[at] for at in call.fresh], others)
             store, instance = self._instance(0)
             exports = instance.exports(store)
             for step in self.program.steps[call.entry.start : call.entry.stop]:
@@ -314,21 +325,22 @@ class WasmSession(NativeSession):
             raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
 
     def _address(
-        self, call: Call, inputs: Sequence[Memory], outputs: Sequence[Memory], others: Sequence[int] | None
+        self, call: Call, inputs: Sequence[Memory], fresh: Sequence[Memory], others: Sequence[int] | None
     ) -> None:
-        """Write the addresses of inputs and outputs into the arguments, where they are not what they were."""
-        if others is not None:
-            for place in others:
-                self._words[HEADER + call.numbers[place]] = inputs[place].key
-            for place in call.fresh:
-                self._words[HEADER + call.numbers[len(inputs) + place]] = outputs[place].key
-            return
-        addresses = [memory.key for memory in (*inputs, *outputs)]
-        if call.in_a_row:
-            pack_into(f"<{len(addresses)}I", self._words, 4 * (HEADER + call.numbers[0]), *addresses)
-        else:
-            for number, address in zip(call.numbers, addresses, strict=True):
-                self._words[HEADER + number] = address
+        """Write the addresses of inputs and new outputs into the arguments, where they are not what they were."""
+        words, numbers, first = self._words, call.numbers, len(inputs)
+        if others is None:
+            taken = [inputs[place].key for place in call.places] if call.taken else [0] * len(call.outputs)
+            addresses = [*[memory.key for memory in inputs], *taken]
+            if call.in_a_row:
+                pack_into(f"<{len(addresses)}I", words, 4 * (HEADER + numbers[0]), *addresses)
+            else:
+                for number, address in zip(numbers, addresses, strict=True):
+                    words[HEADER + number] = address
+        for place in others or ():
+            words[HEADER + numbers[place]] = inputs[place].key
+        for place, memory in zip(call.fresh, fresh, strict=True):
+            words[HEADER + numbers[first + place]] = memory.key
 
     def _check_open(self) -> None:
         if self.device.is_lost or not self._calls:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..program.program import PREPARE, Program, Step
-from .call import Call, arrange, calls, find
+from .call import Call, arrange, arrange_again, calls, find
 from .device import Memory, NativeSession, weight_sizes
 from .wgpu_pipeline import Access, access_of
 from .wgpu_pool import Block
@@ -38,6 +38,8 @@ class WgpuSession(NativeSession):
         self._groups: OrderedDict[tuple[Access, tuple[tuple[int, int, int], ...]], Any] = OrderedDict()
         self._access = [access_of(kernel) for kernel in program.kernels]
         self._tapes: OrderedDict[tuple[str, tuple[int, ...]], Tape] = OrderedDict()
+        self._repeated: dict[tuple[int, ...], Tape] = {}  # for the token `_token`, by the buffers that are others
+        self._token = 0
         self._place()
         self._pipelines = device.pipelines.compile(program.kernels)
 
@@ -48,17 +50,43 @@ class WgpuSession(NativeSession):
             call = find(self._calls, entry)
             self._made_ready()
             inputs, outputs, _ = arrange(device, call, inputs, device.copy)
-            blocks = [memory.key for memory in inputs]
-            blocks += [memory.key for memory in outputs]
-            key = entry, tuple([block.number for block in blocks])
-            tape = self._tapes.get(key)
-            if tape is None:
-                tape = self._tape(call, blocks)
-                self._tapes[key] = tape
-                if len(self._tapes) > TAPES:
-                    self._tapes.popitem(last=False)
-            device.submit(tape)
+            device.submit(self._taped(call, inputs, outputs))
         return outputs
+
+    def repeat(self, entry: str, inputs: Sequence[Memory], others: Sequence[int], token: int) -> list[Memory]:
+        device = self.device
+        with device.running:
+            device.check_open(self._calls)
+            call = find(self._calls, entry)
+            self._made_ready()
+            inputs, fresh, changed = arrange_again(device, call, inputs, others, token, device.copy)
+            if self._token != token or changed is not others:
+                self._token = token
+                self._repeated.clear()
+            key = tuple([inputs[n].key.number for n in others] + [memory.key.number for memory in fresh])
+            tape = self._repeated.get(key)
+            if tape is None:
+                outputs = [inputs[place] for place in call.places] if call.taken else [*fresh]
+                for at, memory in zip(call.fresh, fresh, strict=True):
+                    outputs[at] = memory
+                tape = self._taped(call, inputs, outputs)
+                if len(self._repeated) >= TAPES:
+                    self._repeated.clear()
+                self._repeated[key] = tape
+            device.submit(tape)
+        return fresh
+
+    def _taped(self, call: Call, inputs: Sequence[Memory], outputs: Sequence[Memory]) -> Tape:
+        """The entry's commands for these buffers, recorded once."""
+        blocks = [memory.key for memory in (*inputs, *outputs)]
+        key = call.entry.name, tuple([block.number for block in blocks])
+        tape = self._tapes.get(key)
+        if tape is None:
+            tape = self._tape(call, blocks)
+            self._tapes[key] = tape
+            if len(self._tapes) > TAPES:
+                self._tapes.popitem(last=False)
+        return tape
 
     def close(self) -> None:
         with self.device.running:
@@ -67,6 +95,7 @@ class WgpuSession(NativeSession):
             self._placed.clear()
             self._groups.clear()
             self._tapes.clear()
+            self._repeated.clear()
             self._kept.clear()
 
     def _prepare(self) -> None:
@@ -81,6 +110,7 @@ class WgpuSession(NativeSession):
 
     def forget(self, numbers: set[int]) -> None:
         """Drop what was recorded for buffers that are no more."""
+        self._repeated.clear()
         for key in [key for key in self._tapes if not numbers.isdisjoint(key[1])]:
             del self._tapes[key]
         for group in [key for key in self._groups if any(number in numbers for number, _, _ in key[1])]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from ..argument import instance
 from ..errors import FormatError, ShapeError
-from ..state import Place, Stateful
+from ..state import Place, Stateful, tell
 from ..tensor import Tensor, call
 
 __all__ = ["Entry", "Module", "entries"]
@@ -123,6 +123,7 @@ def _in_tuple(owner: "Module", path: Path) -> bool:
 def _put(entry: Entry, value: Tensor) -> None:
     owner, path = vars(entry.owner), entry.path
     owner[path[0]] = value if len(path) == 1 else _replaced(owner[path[0]], path[1:], value)
+    tell(entry.owner)
 
 
 class Module(Stateful):
