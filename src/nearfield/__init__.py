@@ -39,8 +39,9 @@ _LATER = {
     "export": ".deploy.export", "load": ".deploy.model", "tune": ".deploy.tune",
 }  # fmt: skip
 _ROOMS = {
-    "argument", "cli", "data", "device", "dtype", "errors", "functional", "graph", "holding", "index", "nn", "op", "ops", "optim",
-    "program", "replay", "runtime", "scalar", "shape", "show", "state", "steady", "surroundings", "tensor", "tree",
+    "argument", "cli", "data", "device", "dtype", "errors", "functional", "graph", "holding", "index", "nn", "op",
+    "ops", "optim", "program", "replay", "runtime", "scalar", "shape", "show", "state", "steady", "surroundings",
+    "tensor", "tree",
 }  # fmt: skip
 # Rows of the operation tables are public by being there, so this list is made and not written.
 __all__ = sorted(
