@@ -103,7 +103,7 @@ def replace_slot(t: Twins, rng: random.Random) -> None:
 def exchange_slots(t: Twins, rng: random.Random) -> None:
     for adam in t.adams:
         slots, (a, b) = adam.slots, list(adam.slots)[:2]
-        t.kept.append((slots[a], slots[a].numpy().copy()))
+        t.kept += [(slots[name], slots[name].numpy().copy()) for name in (a, b)]
         slots[a], slots[b] = nf.zeros(slots[a].shape), nf.ones(slots[b].shape)
 
 

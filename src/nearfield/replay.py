@@ -1,5 +1,6 @@
 """Replay: a recorded function run again for other inputs, and its new state put where the old one was."""
 
+from collections.abc import Callable
 from itertools import count
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
