@@ -1,4 +1,4 @@
-// The WebGPU device: pooled buffers, pipelines made once, one submit for a few hundred dispatches.
+// The WebGPU device: pooled buffers, pipelines made once, few submits.
 import { Device } from "./device.js";
 import { DeviceError } from "./errors.js";
 import { isCallers, nbytes, room } from "./program.js";
@@ -20,7 +20,7 @@ function limitsOf(limits) {
 const MOST_POOLED = 2 ** 28;
 const MOST_GROUPS = 1024; // bind groups a Session remembers
 const MOST_PIPELINES = 4096; // a device remembers
-const MOST_DISPATCHES = 256; // in one submit, so that the GPU starts while the rest is recorded
+const FIRST_DISPATCHES = 16; // in one submit, then twice as many each: the GPU starts while the rest is recorded
 const STAGING = 4; // buffers kept for reading back
 // GPUBufferUsage and GPUMapMode exist only where WebGPU does
 const STORAGE = 0x80 | 0x4 | 0x8;
@@ -331,8 +331,8 @@ export class WebGpuDevice extends Device {
     const { gpu } = this;
     const { entries, steps } = session.program;
     const { start, stop } = entries[index];
-    for (let i = start; i < stop; ) {
-      const end = Math.min(stop, i + MOST_DISPATCHES);
+    for (let i = start, n = FIRST_DISPATCHES; i < stop; n *= 2) {
+      const end = Math.min(stop, i + n);
       const encoder = gpu.createCommandEncoder();
       const pass = encoder.beginComputePass();
       for (let last = -1; i < end; i++) {
