@@ -169,8 +169,7 @@ def test_long_texts_take_no_memory_for_scores() -> None:
     """The result alone is stored, however long the text; in training, what belongs to a row."""
     shape = (12, 4096, 64)
     made = program(attention, shape, shape, shape)
-    assert len(made.steps) == 2  # the scaled queries first
-    assert made.arena == 12 * 4096 * 64 * 4
+    assert (len(made.steps), made.arena) == (1, 0)
     step = nf.grad(lambda q, k, v: nf.sum(attention(q, k, v, causal=True) ** 2), argnums=(0, 1, 2))
     assert max(b.room for b in program(step, shape, shape, shape).buffers) == 12 * 4096 * 64 * 4
     stored = program(step, shape, shape, shape, largest=1 << 30)

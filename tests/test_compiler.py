@@ -1,12 +1,14 @@
 """Every stage of the compiler keeps the meaning of a Graph; fused chains are one kernel."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import nearfield as nf
+from nearfield import nn
 from nearfield.compiler.build import Target, build
 from nearfield.compiler.fuse import fuse
 from nearfield.compiler.simplify import simplify
@@ -205,3 +207,65 @@ def test_neighbours_are_written_as_vectors(first: int, is_vector: bool) -> None:
     [kernel] = build(trace([y.node], [x.node])[0], Target("webgpu")).program.kernels
     assert ("vec4<f32>(1.0f)" in kernel.code) == is_vector
     assert ("b0: array<vec4<f32>>" in kernel.code) == is_vector
+
+
+WAYS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": nn.gelu,
+    "hard swish": nn.hard_swish,
+    "turned": lambda y: nf.permute_dims(nn.silu(y), (1, 0)) * 2.0,
+    "twice": lambda y: nn.silu(nn.silu(y) + y),
+    "parts": lambda y: y * nf.permute_dims(nf.permute_dims(y, (1, 0)), (1, 0)),
+    "a row of its own": lambda y: y + nf.max(y, axis=-1, keepdims=True),
+    "a result": lambda y: nf.where(y > 0, y, y * nf.exp(y[:, ::-1])),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_results_used_several_times_mean_the_same(name: str, device: str) -> None:
+    """Activations in which a product stands more than once."""
+    draws = np.random.default_rng(0)
+    x, w, b = (nf.asarray(draws.uniform(-1, 1, shape).astype("float32")) for shape in [(33, 20), (20, 47), (47,)])
+    y = WAYS[name](x @ w + b)
+    graph, feeds = trace([y.node])
+    (want,) = interpret(graph, [np.frombuffer(n.value, n.dtype.name).reshape(n.shape) for n in feeds])
+    np.testing.assert_allclose(y.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "webgpu", "wasm"),
+    [("gelu", 1, 2), ("hard swish", 1, 1), ("turned", 1, 2), ("twice", 1, 2), ("a row of its own", 2, 2)],
+)
+def test_activations_join_the_product(name: str, webgpu: int, wasm: int) -> None:
+    """Also where they use it more than once; on a processor, if they are cheap."""
+    x, w, b = inputs((128, 40), (40, 48), (48,))
+    y = WAYS[name](x @ w + b)
+    assert (kernels_of(y), kernels_of(y, target="wasm")) == (webgpu, wasm)
+
+
+def test_what_is_stored_on_one_of_several_ways_ends_the_epilogue() -> None:
+    """A kernel of few buffers: the product is made once, by the kernel whose result all ways begin with."""
+    x, w, *rows = inputs((64, 40), (40, 48), *[(64, 48)] * 12)
+    y = x @ w
+    total = y * nf.exp(y)
+    for row in rows:
+        total = total + nf.abs(row - y)
+    graph, _ = trace([total.node])
+    program = build(graph, Target("webgpu", bindings=6)).program
+    assert sum("einsum" in program.kernels[step.kernel].name for step in program.steps) == 1
+    assert max(len(step.buffers) for step in program.steps) <= 6
+
+
+def test_parts_of_a_sum_are_added_where_they_are_used() -> None:
+    """Product in parts, and one kernel that adds them up and works on the result: also whole rows of it."""
+    x, w, b = inputs((64, 1024), (1024, 256), (256,))
+    y = x @ w + b
+    assert kernels_of(nn.gelu(y)) == 2
+    assert kernels_of(nn.softmax(y + x[:, :256])) == 2
+
+
+def test_a_constant_factor_is_multiplied_where_it_is_read() -> None:
+    """On a graphics card no kernel is started for q / √d; on a processor, which lays out k, it would be repeated."""
+    q, k = inputs((64, 32), (64, 32))
+    y = nf.matmul(q * 0.25, nf.matrix_transpose(k))
+    assert (kernels_of(y), kernels_of(y, target="wasm")) == (1, 3)
+    assert kernels_of(nf.matmul(q * 0.25, nf.matrix_transpose(k)), nf.matmul(q * 0.25, k[:32])) == 3

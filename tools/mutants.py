@@ -44,6 +44,7 @@ class Mutant:
 OPS = "tests/test_ops.py -k "
 GRADS = "tests/test_grads.py -k "
 COMPILER = "tests/test_compiler.py"
+JOIN = "tests/test_join.py"
 PROGRAM = "tests/test_program.py"
 KERNELS = "tests/test_kernels.py -k "
 QUANTISED = "tests/test_quantize.py -k "
@@ -70,7 +71,7 @@ MUTANTS = [
     # Quantised weights.
     Mutant("halves of a byte", "functional/quantize.py", "bitwise_or(low & 15,", "bitwise_or(low,", QUANTISED + "nearest"),
     Mutant("limit of a scale", "functional/quantize.py", "minimum(_largest(groups) / most, LARGEST)", "_largest(groups) / most", QUANTISED + "zeros"),
-    Mutant("widened where it is read", "compiler/fuse.py", "if self.hot[i] == 2 and self.widens(i):", "if False:", QUANTISED + "wide_copy"),
+    Mutant("widened where it is read", "compiler/fuse.py", "(self.widens(i) or (self.few and self.scales(i))):", "self.few and self.scales(i):", QUANTISED + "wide_copy"),
     Mutant("quantised weights are not kept wide", "compiler/pack.py", "elif is_quantised(self.lines, b):", "elif False:", QUANTISED + "wide_copy"),
     Mutant("pieces that are not there", "compiler/wgsl_matvec.py", 'return text if term.inside.op == "const" else', "return text if True else",
            QUANTISED + '"share_out and webgpu"'),
@@ -97,8 +98,13 @@ MUTANTS = [
     Mutant("long reductions", "compiler/simplify.py", "a if a < axis else a + 1 for a in axes", "a if a <= axis else a + 1 for a in axes",
            KERNELS + "long"),
     Mutant("fusion of epilogues", "compiler/fuse.py", "return not (self.anchor(i) or self.passes(i) or self.goes_on(i))", "return True", COMPILER),
-    Mutant("fusion that changes uses", "compiler/fuse.py", "if len(self.users[i]) != 1 or i in self.outputs:\n                return False",
-           "if i in self.outputs:\n                return False", COMPILER),
+    Mutant("fusion that changes uses", "compiler/fuse.py", "if moves and (len(ways) > 1 or self.lines[users[0]].op not in movement):", "if False:", COMPILER),
+    Mutant("a product made twice", "compiler/fuse.py", "(i not in self.stored and not self.stores_between(i, root)):", "i not in self.stored:",
+           COMPILER + " -k several_ways"),
+    Mutant("columns of joined products", "compiler/join.py", "at += columns", "at += 0", JOIN),
+    Mutant("joined with what changes", "compiler/join.py", "return i in self.steady and self.old[i].op", "return self.old[i].op", JOIN),
+    Mutant("products that are needed without bias", "compiler/join.py", "len(users) != 1 or self", "self", JOIN),
+    Mutant("an odd number of parts", "compiler/split.py", "sums = [*pairs, *sums[2 * len(pairs) :]]", "sums = pairs", JOIN),
     Mutant("order of groups", "compiler/fuse.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", KERNELS + "waits"),
     Mutant("serial numbers of what a step writes", "device/call.py", "serials[place] = inputs[place].serial = next_serial()",
            "serials[place] = inputs[place].serial", "tests/test_steady.py -k predictions"),

@@ -181,7 +181,7 @@ class _Fuser:
         self.hot[i] = max((self.heat(i, user) for user in self.users[i]), default=0)
         if self.family(i) == "movement" or self.lines[i].op in SPREADING:
             return False  # its source is stored instead
-        if self.hot[i] == 2 and self.widens(i):
+        if self.hot[i] == 2 and (self.widens(i) or (self.few and self.scales(i))):
             return False
         readers = self.readers(i)
         moved = len(readers) > 1 and any(self.moves(user) for user in readers)
@@ -210,6 +210,17 @@ class _Fuser:
             return True
         sources = self.light_sources(i)
         return sources is not None and NARROW * sum(map(self.nbytes, sources)) <= self.nbytes(i)
+
+    def scales(self, i: int) -> bool:
+        """Whether line i is its argument times a constant, for one kernel: less work than starting one for it."""
+        line = self.lines[i]
+        return line.op == "multiply" and len(self.homes[i]) == 1 and any(map(self.is_constant, line.args))
+
+    def is_constant(self, i: int) -> bool:
+        """Whether all elements of line i are one constant."""
+        while self.lines[i].op in ("reshape", "expand"):
+            (i,) = self.lines[i].args
+        return self.lines[i].op == "const"
 
     def light_sources(self, i: int) -> set[int] | None:
         """The lines in memory that line i is made of by cheap arithmetic and movement; None if there is other work."""
@@ -290,13 +301,23 @@ class _Fuser:
         return made and self.lines[i].op == "sum" and dict(self.lines[i].attrs)["axes"] == (len(shape) - 1,)
 
     def straight(self, i: int, root: int, movement: frozenset[str] = BIJECTIVE) -> bool:
-        """Whether the way from i to the root is single and changes no element's number of uses."""
-        while i != root:
-            if len(self.users[i]) != 1 or i in self.outputs:
+        """Whether all ways from i lead to the root, and none changes an element's number of uses.
+
+        Where there are several, as in x · σ(x), they are elementwise; on a processor, whose registers are full of sums,
+        also cheap.
+        """
+        ways = {i}
+        while ways != {root}:
+            i = min(ways)
+            users = self.users[i]
+            if i >= root or i in self.outputs or not users:
                 return False
-            (i,) = self.users[i]
-            line = self.lines[i]
-            if line.op not in movement and self.family(i) != "elementwise":
+            ways |= set(users)
+            ways.remove(i)
+            moves = any(self.family(user) != "elementwise" for user in users)
+            if moves and (len(ways) > 1 or self.lines[users[0]].op not in movement):
+                return False
+            if len(ways) > 1 and not self.few and any(self.lines[user].op not in CHEAP_OPS for user in users):
                 return False
         return True
 
@@ -332,13 +353,26 @@ class _Fuser:
             self.shorten(root, start)
 
     def shorten(self, root: int, start: int) -> None:
-        """End the way of an anchor where something on it is stored meanwhile."""
+        """End the way of an anchor where something on it is stored meanwhile, or before it parts to lead there."""
         i = start
-        while i != root and i not in self.stored:
+        while i != root and i not in self.stored and len(self.users[i]) == 1:
             (i,) = self.users[i]
-        if i != root:
-            del self.anchors[root]
-            self.anchors[i] = start
+        if i == root or (i not in self.stored and not self.stores_between(i, root)):
+            return
+        self.stored.add(i)
+        del self.anchors[root]
+        self.anchors[i] = start
+
+    def stores_between(self, i: int, root: int) -> bool:
+        """Whether something on the ways from line i to the root is stored."""
+        ways = set(self.users[i])
+        while ways != {root}:
+            i = min(ways)
+            if i in self.stored:
+                return True
+            ways |= set(self.users[i])
+            ways.remove(i)
+        return False
 
 
 class _Grouper:

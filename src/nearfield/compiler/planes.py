@@ -16,6 +16,7 @@ __all__ = ["Planes", "planes_of"]
 LONGEST = 128  # terms of a score: more, and making it again costs more than storing it
 TILE = 64  # rows that a workgroup makes, and of those how many keep a large device busy
 BUSY = 384
+SHORT = 128  # scores of a row: one workgroup makes so few in less time than starting two more kernels takes
 
 
 @dataclass(slots=True)
@@ -139,8 +140,8 @@ def planes_of(graph: Graph, largest: int) -> Planes:
             continue
         inline, results = made
         softmax = finder.softmax(inline, results)
-        *batch, rows, _ = line.shape
-        if softmax is not None and prod(batch) * -(-rows // TILE) >= BUSY:
+        *batch, rows, row = line.shape
+        if softmax is not None and (row <= SHORT or prod(batch) * -(-rows // TILE) >= BUSY):
             inline, results = softmax, results - softmax
         elif prod(line.shape) * line.dtype.itemsize <= largest:
             continue

@@ -19,6 +19,7 @@ SIDE = 32  # of the smallest tile of results that a workgroup makes
 TILES = 1536  # workgroups that keep a large device busy, some of them waiting for memory
 TERMS = 96  # of a sum that are worth a workgroup's start
 FEWEST = 8  # rows and columns that make a tile
+FEW = 16  # parts that are added up where they are used
 RESULTS, STEPS = 1 << 15, 256  # where there are no tiles: parts of results wanted, and terms for each
 
 
@@ -45,10 +46,28 @@ def split_contraction(lines: list[Line], line: Line, make: Make) -> int | None:
     wide = [make("cast", (a,), dtype=DTYPES["float32"]) if line.dtype.name == "float16" else a for a in line.args]
     cut = [make("reshape", (a,), shape=shape) for a, shape in zip(wide, found.shapes, strict=True)]
     parts = make("reshape", (make(line.op, tuple(cut), **found.attributes),), shape=found.result)
-    total = make("sum", (parts,), axes=(found.axis,))
+    total = _added(make, parts, found.result, found.axis)
     if line.dtype.name == "float16":
         total = make("cast", (total,), dtype=line.dtype)
     return make("reshape", (total,), shape=line.shape)
+
+
+def _added(make: Make, parts: int, shape: tuple[int, ...], axis: int) -> int:
+    """The sum of the parts; of few, in pairs, so that a kernel that reads the sum adds them up itself."""
+    count = shape[axis]
+    if count > FEW:
+        return make("sum", (parts,), axes=(axis,))
+    sums = [_part(make, parts, shape, axis, n) for n in range(count)]
+    while len(sums) > 1:
+        pairs = [make("add", tuple(sums[n : n + 2])) for n in range(0, len(sums) - 1, 2)]
+        sums = [*pairs, *sums[2 * len(pairs) :]]
+    return sums[0]
+
+
+def _part(make: Make, parts: int, shape: tuple[int, ...], axis: int, n: int) -> int:
+    start = tuple(n if a == axis else 0 for a in range(len(shape)))
+    stop = (*shape[:axis], n + 1, *shape[axis + 1 :])
+    return make("slice", (parts,), start=start, stop=stop, step=(1,) * len(shape))
 
 
 @dataclass(frozen=True, slots=True)
