@@ -14,6 +14,7 @@ from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
 from .divide import Part, divide
 from .fuse import Fusion, fuse
+from .join import join
 from .kernel import Kernel, cost
 from .lower import Lowered, lower
 from .pack import pack
@@ -90,6 +91,7 @@ def _rewritten(graph: Graph, target: Target, weights: frozenset[int]) -> tuple[G
     """An equal Graph, the lines in it that must be stored, and those of them that every call makes anew."""
     _show("graph", graph)
     if target.name == "webgpu":
+        graph = join(_verified(graph), weights)
         planes = planes_of(_verified(graph), target.largest)
         return _verified(simplify(graph, target.name, planes.inline | planes.results)), set(), set()
     graph = _verified(simplify(_verified(graph), target.name))

@@ -48,6 +48,7 @@ class _Border:
         line = self.graph.lines[i]
         self.below[i] = frozenset([i]) if i in self.weights else frozenset().union(*(self.below[a] for a in line.args))
         own = 0 if self.moves(i) or i in self.weights else 1 if line.op in CHEAP_OPS else 2
+        own = own if line.op != "concat" else 1  # a condition
         self.work[i] = max([own, *(self.work[a] for a in line.args)])
 
     def moves(self, i: int) -> bool:
@@ -73,7 +74,8 @@ class _Border:
             return
         # what is wider than its weights costs a call more memory traffic than cheap arithmetic costs time
         grows = self.nbytes(i) > max(SMALL, sum(map(self.nbytes, self.below[i])))
-        if self.moves(i) or (grows and self.work[i] == 1):
+        joins = self.graph.lines[i].op == "concat" and not grows
+        if not joins and (self.moves(i) or (grows and self.work[i] == 1)):
             for a in self.graph.lines[i].args:
                 self.keep(a)
         else:
