@@ -12,6 +12,7 @@ from ..graph.graph import Graph
 from ..graph.verify import verify
 from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
+from .compared import compared
 from .divide import Part, divide
 from .fuse import Fusion, fuse
 from .join import join
@@ -93,10 +94,11 @@ def _rewritten(graph: Graph, target: Target, weights: frozenset[int]) -> tuple[G
     if target.name == "webgpu":
         graph = join(_verified(graph), weights)
         planes = planes_of(_verified(graph), target.largest)
-        return _verified(simplify(graph, target.name, planes.inline | planes.results)), set(), set()
+        graph = _verified(simplify(graph, target.name, planes.inline | planes.results))
+        return graph, compared(graph), set()
     graph = _verified(simplify(_verified(graph), target.name))
     packed = pack(graph, weights, dots="relaxed-simd" in target.features)
-    return _verified(packed.graph), packed.kept, packed.passing
+    return _verified(packed.graph), packed.kept | compared(packed.graph), packed.passing
 
 
 def _built(
