@@ -18,7 +18,7 @@ from ..dtype import DType
 from ..graph.graph import Graph, Line
 from ..op import REGISTRY
 from . import winograd
-from .pack_bytes import FOUR, depthwise, filled, of_few_channels
+from .pack_bytes import FOUR, depthwise, filled, of_few_channels, offset_of, without_sign
 from .pack_quantised import is_quantised, with_sources
 from .writer import Writer
 
@@ -29,6 +29,7 @@ MOVES = {"reshape", "permute", "slice", "windows"}
 LEAST = 2**15  # multiplications that are worth more than being laid out for
 FEW = 24  # rows that a right factor must serve to be laid out in each call
 LOTS = 1024  # rows that a right factor must serve to be laid out even if it is small and its columns are neighbours
+LIGHT = 256  # columns that a left factor of bytes must serve to be stored without a sign
 MANY = 64  # columns that a left factor must serve to be turned
 APART = 256  # elements: steps of the sum so far apart are each on a page of their own, or fight for the same place
 NEAR = 256 * 1024  # bytes of a right factor that stay in the cache as they lie
@@ -187,9 +188,17 @@ class _Packer(Writer):
         last = min((c for c in spec.summed if sizes[c] > 1), key=lambda c: steps[c])
         if steps[last] != 1 or sizes[last] % FOUR:
             return 0
-        laid_out = self.panels(self.stored(b), spec, sizes, steps, deep=FOUR)
-        a = self.widened(self.stored(a), self.lines[a].dtype)
-        return self.op("einsum", a, self.widened(laid_out, self.lines[b].dtype), spec=str(spec))
+        dtype, x = self.lines[a].dtype, self.stored(a)
+        panels = self.widened(self.panels(self.stored(b), spec, sizes, steps, deep=FOUR), self.lines[b].dtype)
+        if not self.is_signed(x, dtype) or b not in self.fixed or sizes[spec.out[-1]] < LIGHT:
+            return self.op("einsum", self.widened(x, dtype), panels, spec=str(spec))
+        y = self.op("einsum", self.widened(without_sign(self, x), dtype), panels, spec=str(spec))
+        return self.op("subtract", y, offset_of(self, b, spec.right, spec.out, self.lines[y].shape))
+
+    def is_signed(self, x: int, dtype: DType) -> bool:
+        """Whether line x is int8 as it lies in memory, to be multiplied as int32."""
+        line = self.lines[x]
+        return (line.dtype.name, dtype.name) == ("int8", "int32") and line.op not in MOVES
 
     def shared(self, spec: _Spec, a: int, b: int, sizes: dict[str, int]) -> int:
         """A long sum in parts: products of parts of the factors, added up by a second kernel."""
