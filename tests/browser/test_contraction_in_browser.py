@@ -13,11 +13,13 @@ from browser.case_programs import TARGETS
 from browser.harness import Site, watched_page
 from nearfield import nn
 from nearfield.compiler.build import build
+from nearfield.compiler.wgsl_numbers import share
 from nearfield.graph.interpret import interpret
 from nearfield.program.codec import encode
 from nearfield.tensor import Tensor
 from test_bytes import biases, bytes_scaled, convolved, filtered, scales
 from test_contraction import graph_of, octets, whole
+from test_numbers import ALIKE
 
 
 def bytes_product(a: Tensor, b: Tensor) -> Tensor:
@@ -64,3 +66,22 @@ def test_contractions_in_the_browser(target: str, browser: Browser, site: Site, 
             (want,) = interpret(graph, arrays)
             got = np.frombuffer(b64decode(answer["outputs"][0]), want.dtype).reshape(want.shape)
             np.testing.assert_array_equal(got, want, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_shared_texts_in_the_browser(name: str, browser: Browser, site: Site, tmp_path: Path) -> None:
+    """A page's compiler takes kernels that read their numbers: no barrier depends on one."""
+    make, arrays = ALIKE[name]
+    graph = graph_of(make, arrays)
+    program = share(build(graph, TARGETS["webgpu"]).program, 8)
+    assert any(buffer.kind == "constant" for buffer in program.buffers)
+    site.folders["/contractions/"] = tmp_path
+    (tmp_path / "job.nfp").write_bytes(encode(program))
+    (tmp_path / "job.bin").write_bytes(b"".join(x.tobytes() for x in arrays))
+    with watched_page(browser) as page:
+        page.goto(f"{site.url}/pages/cases.html")
+        page.wait_for_function("'runProgram' in globalThis")
+        answer = page.evaluate("runProgram('webgpu', '../contractions/job.nfp', '../contractions/job.bin')")
+    for output, want in zip(answer["outputs"], interpret(graph, arrays), strict=True):
+        got = np.frombuffer(b64decode(output), want.dtype).reshape(want.shape)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
