@@ -20,7 +20,7 @@ function limitsOf(limits) {
 const MOST_POOLED = 2 ** 28;
 const MOST_GROUPS = 1024; // bind groups a Session remembers
 const MOST_PIPELINES = 4096; // a device remembers
-const FIRST_DISPATCHES = 16; // in one submit, then twice as many each: the GPU starts while the rest is recorded
+const MOST_DISPATCHES = 24; // in one submit: the GPU starts while the rest is recorded, and little is left when it is
 const STAGING = 4; // buffers kept for reading back
 // GPUBufferUsage and GPUMapMode exist only where WebGPU does
 const STORAGE = 0x80 | 0x4 | 0x8;
@@ -331,8 +331,8 @@ export class WebGpuDevice extends Device {
     const { gpu } = this;
     const { entries, steps } = session.program;
     const { start, stop } = entries[index];
-    for (let i = start, n = FIRST_DISPATCHES; i < stop; n *= 2) {
-      const end = Math.min(stop, i + n);
+    for (let i = start; i < stop; ) {
+      const end = Math.min(stop, i + MOST_DISPATCHES);
       const encoder = gpu.createCommandEncoder();
       const pass = encoder.beginComputePass();
       for (let last = -1; i < end; i++) {
