@@ -209,6 +209,8 @@ def test_other_inputs_are_refused(tmp_path: Path) -> None:
             model(np.ones((3, 2), "float32"))
         with pytest.raises(ShapeError, match="2 inputs were given; accepted are 1: x float32"):
             model(X, X)
+        with pytest.raises(TypeError, match="inputs is of type ndarray; accepted is a dict of inputs by name"):
+            model.run(np.ones((2, 3), "float32"))  # type: ignore[arg-type]
         with pytest.raises(KeyError, match="'y' is not an input; accepted are x"):
             model.run({"x": X, "y": X})
         counting = nf.load(nf.export(lambda n: n + 1, tmp_path / "n", inputs={"n": Spec((2,), "int32")}))

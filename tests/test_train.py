@@ -316,6 +316,10 @@ def test_metrics() -> None:
     np.testing.assert_allclose(
         train.f1(one, nf.asarray(truth)), 2 * (said & (truth > 0)).sum() / (said.sum() + truth.sum()), rtol=1e-6
     )
+    column = nf.reshape(one, (50, 1))  # as nn.Linear(n, 1) gives them, beside targets without that axis
+    for measure in (train.accuracy, train.f1, train.confusion_matrix):
+        want, got = measure(one, nf.asarray(truth)), measure(column, nf.asarray(truth))
+        np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
     with pytest.raises(ValueError, match="there is no metric 'acuracy'; accepted are accuracy, f1, mae"):
         run(net(), metrics=["acuracy"])
 

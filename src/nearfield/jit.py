@@ -9,6 +9,7 @@ from types import MethodType
 from typing import Any
 from weakref import ref
 
+from .argument import callables
 from .errors import TraceError
 from .functional.conversion import asarray
 from .grad import tape
@@ -53,6 +54,7 @@ def jit(function: Callable[..., Any] | None = None, *, state: Any = None) -> Any
     """
     if function is None:
         return lambda f: jit(f, state=state)
+    callables("jit", "a function or a Module", function=function)
     return Jit(function, state)
 
 

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..argument import instance
 from ..dtype import DType, canonical
 from ..errors import DTypeError, FormatError, ShapeError, TraceError
 from ..formats.safetensors import save_tensors
@@ -66,14 +67,16 @@ def export(
     metadata  whatever JSON can hold
     targets   "webgpu" and "wasm": a page takes the first that runs there
     returns   the folder
-    errors    FormatError if the folder holds anything but an older export, which is replaced in the end
+    errors    FormatError if the folder holds anything but an older export, which is replaced in the end; DTypeError for
+              other targets and dtypes
     """
     folder = Path(path)
     _check_free(folder)
     wrong = [t for t in targets if t not in FILES]
     if wrong or not targets:
         raise DTypeError(f"export: targets is {tuple(targets)!r}; accepted are 'webgpu' and 'wasm', one or both.")
-    traced = _trace(model, inputs, outputs, None if dtype is None else canonical(dtype))
+    instance("export", Mapping, "a dict of a name and an example for each argument", inputs=inputs)
+    traced = _trace(model, inputs, outputs, _real(dtype))
     programs = {file: _program(traced, target, features) for target in targets for file, features in FILES[target]}
     rows = tuple(ProgramFile(file, program.target, program.features) for file, program in programs.items())
     manifest = Manifest(
@@ -85,6 +88,17 @@ def export(
             (beside / file).write_bytes(encode(program))
         save_tensors(beside / WEIGHTS, traced.weights, {"format": "nearfield"})
     return folder
+
+
+def _real(dtype: Any) -> DType | None:
+    """The type of the stored weights; None for their own."""
+    found = None if dtype is None else canonical(dtype)
+    if found is not None and found.name not in ("float16", "float32"):
+        raise DTypeError(
+            f"export: dtype is {found.name}; accepted are float16 and float32. For 8 or 4 bits export "
+            "nn.quantize(model) or nn.quantize_static(model, examples)."
+        )
+    return found
 
 
 # -- what a call of the model records ----------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """Model: an exported model, run from Python."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..argument import instance
 from ..device import Device, Memory, Session, open_device
 from ..dtype import canonical
 from ..errors import DeviceError, DTypeError, FormatError, ShapeError
@@ -75,6 +76,7 @@ class Model:
 
         errors  KeyError for a name that is missing or unknown; and those of calling the model
         """
+        instance("run", Mapping, f"a dict of inputs by name: {_listed(self.inputs)}", inputs=inputs)
         known = {v.name for v in self.inputs}
         wrong = sorted(known ^ inputs.keys())
         if wrong:

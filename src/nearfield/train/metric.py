@@ -40,6 +40,8 @@ class Metric:
 
 def _labels(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both as whole numbers of one shape: of classes, or 0 and 1 for scores of one class (positive means 1)."""
+    if prediction.ndim == target.ndim + 1 and prediction.shape[-1] == 1:
+        prediction = call("reshape", prediction, prediction.shape[:-1])
     if prediction.ndim == target.ndim + 1:
         return call("argmax", prediction, axis=-1), call("astype", target, "int32")
     if prediction.shape != target.shape:
@@ -56,7 +58,7 @@ def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
     """1 where the largest score is the target's, else 0; per example.
 
     prediction  [n, ..., c] with target [n, ...] of labels or [n, ..., c] of probabilities; or logits [n] or [n, 1]
-                with 0 and 1
+                with 0 and 1, [n] or [n, 1]
     returns     [n], the average where an example has several targets
     """
     guess, truth = _labels(prediction, target)
@@ -85,7 +87,7 @@ def confusion_matrix(prediction: Tensor, target: Tensor, n_classes: int | None =
             )
         n_classes = (
             prediction.shape[-1]
-            if prediction.ndim > target.ndim or (prediction.ndim > 1 and prediction.shape[-1] > 1)
+            if prediction.ndim > 1 and prediction.shape[-1] > 1 and prediction.ndim >= target.ndim
             else 2
         )
     classes = apply("iota", n=n_classes)
