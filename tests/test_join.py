@@ -98,6 +98,9 @@ def pair(x: Tensor, first: Tensor, second: Tensor) -> list[Tensor]:
         (pair, [(4096, 24), (24, 512), (24, 512)], {1, 2}, 0),  # each keeps a graphics card busy
         (lambda x, v, w: [v @ x, w @ x], [(24, 9), (8, 24), (8, 24)], {1, 2}, 0),  # on the left
         (lambda x, v, w: [x @ nf.exp(v), x @ nf.exp(w)], [(9, 24), (24, 8), (24, 8)], {1, 2}, 0),
+        (pair, [(24,), (24,), (24,)], {1, 2}, 0),
+        (pair, [(24,), (24, 8), (24, 8)], {1, 2}, 1),
+        (pair, [(0, 24), (24, 8), (24, 8)], {1, 2}, 0),
         (lambda x, y, w: [x @ w, y @ w], [(9, 24), (9, 24), (24, 8)], {2}, 0),
         (lambda x, v, w: [x @ v, x @ w + v[0]], [(9, 24), (24, 8), (24, 8)], {1, 2}, 1),
         (lambda x, v, w: [y := x @ v, y + v[0], x @ w + w[0]], [(9, 24), (24, 8), (24, 8)], {1, 2}, 1),

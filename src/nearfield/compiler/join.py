@@ -72,9 +72,10 @@ class _Joiner(Writer):
     def is_small(self, i: int) -> bool:
         """Whether line i is rows times a matrix, too few results to keep a graphics card busy."""
         (left, right), out = _letters(self.old[i])
+        if len(right) != 2 or left[-1:] != right[0] or out != left[:-1] + right[1]:
+            return False
         *rows, columns = self.old[i].shape
-        tiles = -(-prod(rows) // SIDE) * -(-columns // SIDE)
-        return len(right) == 2 and left[-1] == right[0] and out == left[:-1] + right[1] and 0 < tiles < TILES
+        return 0 < -(-prod(rows) // SIDE) * -(-columns // SIDE) < TILES
 
     def is_weight(self, i: int) -> bool:
         """Whether line i is a weight, turned perhaps."""
@@ -125,4 +126,4 @@ def join(graph: Graph, weights: frozenset[int]) -> Graph:
     weights  inputs that seldom change, by position
     """
     inputs = graph.inputs
-    return _Joiner(graph, frozenset(inputs[n] for n in weights)).run()
+    return _Joiner(graph, frozenset(inputs[n] for n in weights)).run() if len(weights) > 1 else graph

@@ -102,17 +102,21 @@ def lower(graph: Graph, roots: list[int], stored: Callable[[int], bool], path: l
 def _excerpt(graph: Graph, roots: list[int], stored: Callable[[int], bool]) -> tuple[tuple[Line, ...], list[int]]:
     """The lines of one kernel, numbered on their own, with what is in memory as inputs; and their numbers before.
 
-    Equal layers of a model give equal excerpts, which are lowered once.
+    Equal layers of a model give equal excerpts, which are lowered once: numbers follow from what is made of what, not
+    from where it stands in the Graph.
     """
     used: dict[int, bool] = {}  # number -> whether it is loaded
-    stack = list(roots)
+    numbers: list[int] = []  # arguments before what is made of them
+    stack = [(n, False) for n in reversed(roots)]
     while stack:
-        n = stack.pop()
-        if n not in used:
+        n, ready = stack.pop()
+        if ready:
+            numbers.append(n)
+        elif n not in used:
             used[n] = n not in roots and stored(n)
+            stack.append((n, True))
             if not used[n]:
-                stack.extend(graph.lines[n].args)
-    numbers = sorted(used)
+                stack.extend((a, False) for a in reversed(graph.lines[n].args))
     place = {n: at for at, n in enumerate(numbers)}
     lines = []
     for n in numbers:
