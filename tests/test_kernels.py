@@ -42,6 +42,26 @@ def test_more_workgroups_than_one_direction_has(dtype: str, monkeypatch: pytest.
     nf.forget_programs()
 
 
+def test_grids_have_hardly_more_workgroups_than_asked_for() -> None:
+    """65,536 in two rows are 2 x 32,768: 65,535 in the first row would leave all but one of the second idle."""
+    for groups in (1, 65_535, 65_536, 65_537, 200_001):
+        x, y, z = wgsl_points.grid(groups)
+        assert x <= 65_535
+        assert groups <= x * y * z < groups + y
+
+
+@pytest.mark.parametrize("count", [8192, 8200, 12_288, 12_296])
+def test_two_vectors_of_float16_for_each_invocation(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From as many elements on, here 8192, and where whole workgroups have two each."""
+    monkeypatch.setattr(wgsl_points, "TWICE", 1024)
+    nf.forget_programs()
+    x, y = (np.random.default_rng(n).uniform(-2, 2, count).astype("float16") for n in range(2))
+    a, b = nf.asarray(x), nf.asarray(y)
+    np.testing.assert_array_equal((a + b).numpy(), x + y)
+    np.testing.assert_array_equal(nf.jit(lambda a, b: (a * b, nf.maximum(a, b)))(a, b)[1].numpy(), np.maximum(x, y))
+    nf.forget_programs()
+
+
 LONG = [((70_000,), 0), ((1 << 20,), 0), ((8, 16_384), 1), ((16_384, 8), 0), ((128, 8192), None), ((4, 65_536, 3), 1)]
 
 

@@ -222,11 +222,12 @@ class _Matvec(Writer):
         scale = {b.args[1] if b.op == "mul" else None for _, b in pairs}
         common = scale.pop() if len(scale) == 1 else None
         wide = self.widened(scope, [b if common is None else b.args[0] for _, b in pairs])
-        total = self.name()
-        scope.lines.append(f"var {total} = {scope.value(pairs[0][0])} * {wide[0]};")
-        for (a, _), x in zip(pairs[1:], wide[1:], strict=True):
-            scope.lines.append(f"{total} = fma({scope.value(a)}, {x}, {total});")
-        return total if common is None else f"{total} * {scope.value(common)}"
+        totals = self.name(), self.name()  # of the even and the odd ones, so that a product need not wait for the last
+        for n, ((a, _), x) in enumerate(zip(pairs, wide, strict=True)):
+            total, value = totals[n % 2], scope.value(a)
+            scope.lines.append(f"var {total} = {value} * {x};" if n < 2 else f"{total} = fma({value}, {x}, {total});")
+        both = f"({totals[0]} + {totals[1]})"
+        return both if common is None else f"{both} * {scope.value(common)}"
 
     def widened(self, scope: Scope, values: list[K]) -> list[str]:
         """The values; whole numbers in the bytes of a word together."""
@@ -338,12 +339,13 @@ class _Matvec(Writer):
         points = []
         for lane in range(lanes):
             total = k.make("var", "float32", value=("sum", lane))
-            share = f"(lid / {parts} * {self.columns} + part * {lanes} + {lane}) * {TEAM // 4} + n"
             scope.bound |= {total}
-            name = scope.names[total] = self.name()
+            share, name = self.name(), self.name()
+            scope.names[total] = name
+            values = " + ".join(f"shares[{share} + {n}]" for n in range(TEAM // 4))  # in a loop they would wait
             scope.lines += [
-                f"var {name} = 0.0;",
-                f"for (var n = 0; n < {TEAM // 4}; n++) {{ {name} += dot(shares[{share}], vec4<f32>(1.0)); }}",
+                f"let {share} = (lid / {parts} * {self.columns} + part * {lanes} + {lane}) * {TEAM // 4};",
+                f"let {name} = dot({values}, vec4<f32>(1.0));",
             ]
             at = {**table, found.column: self.block * self.columns + part * lanes + lane, found.total: total}
             points.append(

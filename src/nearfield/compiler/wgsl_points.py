@@ -18,6 +18,7 @@ __all__ = ["grid", "module", "spell_points", "unpack"]
 
 GROUP, LARGE_GROUP = 64, 256
 LARGE = 1 << 16  # threads from which on large groups are better
+TWICE = 1 << 20  # threads of eight elements from which on half as many, of two times eight, are better
 MOST = 65535  # workgroups in one direction
 
 
@@ -50,7 +51,8 @@ def _points(kernel: Kernel) -> tuple[tuple[K, ...], list[tuple[Store, ...]], boo
         every = [s for lane in found for s in lane]
         wide = widths([s.value for s in every], every, kernel.arguments)
         if all(s.argument in wide for s in kernel.stores) if small else wide:
-            return (*kernel.axes[:-1], last), found, False
+            axes = (*kernel.axes[:-1], last)
+            return *(_twice(last, found) if count > VECTOR and len(axes) == 1 else (axes, found)), False
     if not small:
         return kernel.axes, [kernel.stores], False
     total = prod(kernel.extents)  # stored in the order of the grid, four at a time
@@ -58,6 +60,19 @@ def _points(kernel: Kernel) -> tuple[tuple[K, ...], list[tuple[Store, ...]], boo
     places = [k.minimum(word * VECTOR + lane, k.const(total - 1, "index")) for lane in range(VECTOR)]
     tables = [dict(zip(kernel.axes, unflatten(place, kernel.extents), strict=True)) for place in places]
     return (word,), [all_replaced(kernel.stores, table) for table in tables], True
+
+
+def _twice(axis: K, points: list[tuple[Store, ...]]) -> tuple[tuple[K, ...], list[tuple[Store, ...]]]:
+    """Of a large array in float16, two vectors for each invocation, a workgroup's width apart.
+
+    What rounds to float16 takes so long that loads of one vector a thread do not keep memory busy.
+    """
+    threads = axis.value[1]
+    if threads < TWICE or threads % (2 * LARGE_GROUP):
+        return (axis,), points
+    half, group = k.var("half", threads // 2), k.const(LARGE_GROUP, "index")
+    first = half // group * (2 * LARGE_GROUP) + half % group
+    return (half,), [all_replaced(p, {axis: first + n * LARGE_GROUP}) for n in range(2) for p in points]
 
 
 def spell_points(kernel: Kernel) -> tuple[str, tuple[int, int, int]]:
