@@ -14,8 +14,8 @@ from .errors import DTypeError, ShapeError
 from .op import REGISTRY, Op
 
 __all__ = [
-    "FUNCTIONS", "PENDING", "Node", "Tensor", "apply", "call", "count_reference", "leaf", "method", "operations",
-    "set_evaluator",
+    "FUNCTIONS", "PENDING", "Node", "Tensor", "apply", "call", "count_reference", "leaf", "made", "method", "number",
+    "operations", "set_evaluator",
 ]  # fmt: skip
 
 
@@ -42,7 +42,9 @@ class Node:
         self.handles = 0
         self.depth: float = 0
         if args:
-            self.depth = 1 + max([a.depth for a in args])
+            for a in args:
+                if a.depth >= self.depth:
+                    self.depth = a.depth + 1
             _made[0] += 1
         elif op is None and value is None:
             self.depth = inf
@@ -351,7 +353,7 @@ def _empty(shape: tuple[int, ...]) -> list[Any]:
 def _binary_operator(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def forward(self: Tensor, other: Any) -> Any:
         function = FUNCTIONS[name]
-        return function(self, other) if _accepts(other) else NotImplemented
+        return function(self, other) if type(other) is Tensor or _accepts(other) else NotImplemented
 
     def reflected(self: Tensor, other: Any) -> Any:
         function = FUNCTIONS[name]
@@ -413,16 +415,29 @@ def apply(op: Op | str, *inputs: Tensor, **attrs: Any) -> Tensor:
     record = REGISTRY[op] if isinstance(op, str) else op
     nodes = tuple([t.node for t in inputs])
     shape, dtype = record.infer([n.shape for n in nodes], [n.dtype for n in nodes], attrs)
+    return made(record, nodes, attrs, shape, dtype)
+
+
+def made(op: Op, nodes: tuple[Node, ...], attrs: dict[str, Any], shape: tuple[int, ...], dtype: DType) -> Tensor:
+    """As `apply`, for arguments that have been checked."""
     if dtype.itemsize == 8:
-        evaluator.check_dtype(record.name, dtype)
-    made = Tensor(Node(record, nodes, attrs, shape, dtype))
-    if made.node.depth % DEEPEST == 0 and nodes:
-        evaluator.deepened(made.node)
-    return made
+        evaluator.check_dtype(op.name, dtype)
+    node = Node(op, nodes, attrs, shape, dtype)
+    result = Tensor(node)
+    if nodes and node.depth % DEEPEST == 0:
+        evaluator.deepened(node)
+    return result
+
+
+def number(value: Any, dtype: DType) -> Node:
+    """A constant of rank 0 that becomes part of the compiled Program."""
+    op, attrs = REGISTRY["const"], {"value": value, "dtype": dtype}
+    op.infer((), (), attrs)  # makes bytes of the value
+    return Node(op, (), attrs, (), dtype)
 
 
 def scalar(value: Any, dtype: DType) -> Tensor:
-    """A constant of rank 0 that becomes part of the compiled Program."""
+    """A Tensor of a constant."""
     return apply("const", value=value, dtype=dtype)
 
 

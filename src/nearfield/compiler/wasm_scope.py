@@ -9,7 +9,7 @@ Others may be *shifted*: unrolled copies of a loop's body differ in a small cons
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..dtype import DType
 from ..index import linear
@@ -39,6 +39,19 @@ class Scope:
     slots: list[Key] = field(default_factory=list)
 
 
+class Terms(NamedTuple):
+    """An index as constant + Σ coefficient · term.
+
+    nested  those of the terms that are no variables
+    bias    the constant where part of the index may be negative, else 0
+    """
+
+    constant: int
+    terms: list[tuple[K, int]]
+    nested: list[K]
+    bias: int
+
+
 class Scopes:
     """The scopes of one function, and what is known in them."""
 
@@ -47,12 +60,23 @@ class Scopes:
         self.f = Function(len(arguments) + 2)
         self.chain = [Scope()]
         self.lane: K | None = None
-        self.shift: dict[K, int] = {}
         self.jams: tuple[K, ...] = ()  # the variables that may be shifted
+        self._keys_of_shift: dict[tuple[tuple[K, int], ...], dict[K, Key]] = {}
+        self.shift = {}
         self._depth: dict[K, int] = {}
         self._known: dict[Key, bytes] = {}
         self._moved: dict[K, tuple[K, ...]] = {}
-        self._linear: dict[K, tuple[int, list[tuple[K, int]]]] = {}
+        self._linear: dict[K, Terms] = {}
+
+    @property
+    def shift(self) -> dict[K, int]:
+        """What is added to variables in the copy that is being written: a new dict for another copy."""
+        return self._shift
+
+    @shift.setter
+    def shift(self, shift: dict[K, int]) -> None:
+        self._shift = shift
+        self._keys = self._keys_of_shift.setdefault(tuple(shift.items()), {})
 
     def enter(self, var: K | None = None, local: int = 0, step: int = 0) -> Scope:
         """Open a scope inside the innermost."""
@@ -73,7 +97,8 @@ class Scopes:
 
     def home(self, node: K) -> int:
         """The number of the outermost scope that binds all the variables of an expression."""
-        return max(map(self._depth.__getitem__, node.free), default=0)
+        free = node.free
+        return max([self._depth[v] for v in free]) if free else 0
 
     def bound(self, node: K) -> bool:
         """Whether all variables of an expression are bound here."""
@@ -87,7 +112,8 @@ class Scopes:
         """Those of the shiftable variables that an expression depends on."""
         found = self._moved.get(node)
         if found is None:
-            found = self._moved[node] = tuple(v for v in self.jams if v in node.free)
+            free = node.free
+            found = self._moved[node] = tuple([v for v in self.jams if v in free])
         return found
 
     def key(self, node: K) -> Key:
@@ -95,7 +121,12 @@ class Scopes:
         moved = self._moved.get(node)
         if moved is None:
             moved = self.moved(node)
-        return (node, *[self.shift.get(v, 0) for v in moved]) if moved else node
+        if not moved:
+            return node
+        found = self._keys.get(node)
+        if found is None:
+            found = self._keys[node] = (node, *[self._shift.get(v, 0) for v in moved])
+        return found
 
     def is_vector(self, node: K) -> bool:
         """Whether an expression differs from lane to lane."""
@@ -107,15 +138,19 @@ class Scopes:
 
     # Addresses
 
-    def _terms(self, index: K) -> tuple[int, list[tuple[K, int]]]:
+    def _terms(self, index: K) -> Terms:
         found = self._linear.get(index)
         if found is None:
-            constant, terms = linear(index)
-            found = self._linear[index] = (constant, list(terms.items()))
+            constant, table = linear(index)
+            terms = list(table.items())
+            # the base must itself be an address (adding an offset does not wrap around): not before the argument
+            below = constant < 0 or any(c < 0 or t.low < 0 for t, c in terms)
+            nested = [t for t, _ in terms if t.op != "var"]
+            found = self._linear[index] = Terms(constant, terms, nested, constant if below else 0)
         return found
 
     def _nested(self, index: K) -> list[K]:
-        return [t for t, _ in self._terms(index)[1] if t.op != "var"]
+        return self._terms(index).nested
 
     def _vectors(self, index: K) -> bool:
         """Whether a term of an index, other than the lane itself, differs from lane to lane."""
@@ -123,33 +158,37 @@ class Scopes:
 
     def address(self, argument: int, index: K, more: int = 0) -> tuple[bytes, int]:
         """Code for the address of element index + more (at lane 0), and a constant to add to it."""
-        constant, terms = self._terms(index)
-        # the base must itself be an address (adding an offset does not wrap around): not before the argument
-        bias = constant if constant < 0 or any(c < 0 or t.low < 0 for t, c in terms) else 0
+        constant, terms, _, bias = self._terms(index)
         offset = constant - bias + more
-        rest: list[tuple[K, int, Key]] = []
-        for t, c in terms:
+        rest: list[tuple[K, int]] = []
+        keys: list[Key] = []
+        for term in terms:
+            t, c = term
             if t.op != "var":
-                rest.append((t, c, self.key(t)))
+                rest.append(term)
+                keys.append((self.key(t), c))
             elif extent(t) > 1:
-                offset += c * self.shift.get(t, 0)
-                rest.append((t, c, t))
+                offset += c * self._shift.get(t, 0)
+                rest.append(term)
+                keys.append(term)
         if offset < 0:  # below the base, where an unsigned offset cannot reach
             bias, offset = bias + offset, 0
-        return self._pointer(argument, bias, rest), offset * self.arguments[argument].itemsize
+        return self._pointer(argument, bias, rest, keys), offset * self.arguments[argument].itemsize
 
-    def _pointer(self, argument: int, bias: int, terms: list[tuple[K, int, Key]]) -> bytes:
-        slot = ("address", argument, bias, tuple((key, c) for _, c, key in terms))
+    def _pointer(self, argument: int, bias: int, terms: list[tuple[K, int]], keys: list[Key]) -> bytes:
+        """Code for the address of element bias + Σ terms; the keys tell these apart."""
+        slot = ("address", argument, bias, *keys)
         found = self._known.get(slot)
         if found is not None:
             return found
         size = self.arguments[argument].itemsize
         if not terms:
             return self._base(slot, argument, bias * size)
-        depths = [self.home(t) for t, _, _ in terms]
+        depths = [self.home(t) for t, _ in terms]
         deep = max(depths)
         here = [term for term, d in zip(terms, depths, strict=True) if d == deep]
-        code = self._pointer(argument, bias, [term for term, d in zip(terms, depths, strict=True) if d < deep])
+        outside = [n for n, d in enumerate(depths) if d < deep]
+        code = self._pointer(argument, bias, [terms[n] for n in outside], [keys[n] for n in outside])
         scope = self.chain[deep]
         local = self.f.local("i32")
         if scope.step and len(here) == 1 and here[0][0] is scope.var:
@@ -157,13 +196,13 @@ class Scopes:
             scope.init += code + get(scope.local) + i32(pace) + OP["i32.mul"] + OP["i32.add"] + put(local)
             scope.moves += get(local) + i32(pace * scope.step) + OP["i32.add"] + put(local)
         else:
-            for t, c, _ in here:
+            for t, c in here:
                 part = get(self.chain[self._depth[t]].local) if t.op == "var" else self.known(t, "s")
                 code += part + i32(c * size) + OP["i32.mul"] + OP["i32.add"]
             scope.code += code + put(local)
         scope.slots.append(slot)
-        self._known[slot] = get(local)
-        return get(local)
+        code = self._known[slot] = get(local)
+        return code
 
     def _base(self, slot: Key, argument: int, bias: int) -> bytes:
         code = get(argument)

@@ -65,19 +65,21 @@ class Values(Scopes):
         """Code that pushes an expression's value: mode "s" for a single value, "v" for four lanes, "" as it is."""
         mode = mode or ("v" if self.lane in root.free else "s")
         known, key = self._known, self.key
-        stack = [(root, mode)]
+        last = (key(root), mode)
+        stack = [(root, mode, last, False)]
         while stack:
-            node, mode = stack[-1]
-            if (key(node), mode) in known:
-                stack.pop()
+            node, mode, slot, ready = stack.pop()
+            if slot in known:
                 continue
-            missing = [(a, m) for a, m in self._operands(node, mode) if (key(a), m) not in known]
-            if missing:
-                stack.extend(reversed(missing))
-            else:
-                stack.pop()
-                self._define(node, mode)
-        return known[key(root), mode]
+            if not ready:
+                operands = [(a, m, (key(a), m), False) for a, m in self._operands(node, mode)]
+                missing = [operand for operand in operands if operand[2] not in known]
+                if missing:
+                    stack.append((node, mode, slot, True))
+                    stack += reversed(missing)
+                    continue
+            self._define(node, mode, slot)
+        return known[last]
 
     def hold(self, node: K) -> bytes:
         """As `value`, computed at once."""
@@ -167,7 +169,7 @@ class Values(Scopes):
         if op == "load":
             return self._load_operands(node, mode)
         if op == "linear":
-            return [(t, "v" if self.lane in t.free else "s") for t, _ in self._terms(node)[1] if t.op != "var"]
+            return [(t, "v" if self.lane in t.free else "s") for t in self._nested(node)]
         if mode == "s":
             return [(a, "s") for a in node.args]
         fused = self.fused(node, mode)
@@ -186,14 +188,13 @@ class Values(Scopes):
     def _stored(self, load: K) -> str:
         return self.arguments[load.value].name
 
-    def _define(self, node: K, mode: str) -> None:
+    def _define(self, node: K, mode: str, slot: Key) -> None:
         if node.op == "reduce" and (mode == "s" or self.is_vector(node)):
             self.reduce(node)
             return
         if node.op == "load" and mode == "v" and self.is_vector(node) and self._transpose(node):
             return
         home = self.home(node)
-        slot = (self.key(node), mode)
         scope = self.chain[home]
         scope.slots.append(slot)
         place = self._place(node, mode, home) if self.share and node.op == "load" else None
@@ -263,7 +264,7 @@ class Values(Scopes):
 
     def _sum(self, node: K) -> bytes:
         """A linear expression of the variables at lane 0; terms that differ from lane to lane are left out."""
-        constant, terms = self._terms(node)
+        constant, terms, *_ = self._terms(node)
         code, started = b"", False
         for t, c in terms:
             if t.op == "var":
@@ -281,7 +282,7 @@ class Values(Scopes):
 
     def _index_lanes(self, node: K) -> bytes:
         code = self._sum(node) + OP["i32x4.splat"]
-        for t, c in self._terms(node)[1]:
+        for t, c in self._terms(node).terms:
             if t is self.lane:
                 code += v128(pack("<4i", *(c * n for n in range(4)))) + OP["i32x4.add"]
             elif self.is_vector(t):

@@ -14,9 +14,9 @@ from ..errors import DTypeError
 from ..op import REGISTRY, Op, Source
 from ..scalar import K
 from ..shape import broadcast
-from ..tensor import FUNCTIONS, Node, Tensor, apply, call, dtype_of_number, scalar
+from ..tensor import FUNCTIONS, Node, Tensor, call, dtype_of_number, made, number
 
-__all__ = ["KINDS", "elementwise", "narrow", "record", "require", "tensors_of"]
+__all__ = ["KINDS", "elementwise", "narrow", "nodes_of", "record", "require"]
 
 KINDS = {"b": "bool", "i": "signed integer", "u": "unsigned integer", "f": "real"}
 BOOL, FLOAT = DTYPES["bool"], DTYPES["float32"]
@@ -57,13 +57,11 @@ def record(
     return op
 
 
-def tensors_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> list[Tensor]:
-    """The arguments as Tensors of one dtype and shape: numbers take the others' dtype, types promote, shapes broadcast.
+def nodes_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> tuple[Node, ...]:
+    """The arguments with one dtype and shape: numbers take the others' dtype, types promote, shapes broadcast.
 
     mixed    this many leading arguments keep their own dtype (the condition of `where`)
     """
-    if not mixed and _agree(args):
-        return list(args)
     found = [a if isinstance(a, (Tensor, bool, int, float)) else call("asarray", a) for a in args]
     dtypes = [t.node.dtype for t in found[mixed:] if isinstance(t, Tensor)]
     common = result_type(*dtypes) if dtypes else None
@@ -71,41 +69,43 @@ def tensors_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> list[Tensor]:
         if not isinstance(value, Tensor):
             common = dtype_of_number(value, common)
     assert common is not None
-    tensors = [_of_dtype(t, common if i >= mixed else BOOL) for i, t in enumerate(found)]
-    shapes = [t.node.shape for t in tensors]
+    nodes = [_of_dtype(t, common if i >= mixed else BOOL) for i, t in enumerate(found)]
+    shapes = [node.shape for node in nodes]
     if shapes.count(shapes[0]) < len(shapes):
         shape = broadcast(who, *shapes)
-        tensors = [t if t.node.shape == shape else _spread(t, shape) for t in tensors]
-    return tensors
+        nodes = [node if node.shape == shape else _spread(node, shape) for node in nodes]
+    return tuple(nodes)
 
 
-def _agree(args: tuple[Any, ...]) -> bool:
-    """Whether all are Tensors of one dtype and one shape, as most are."""
+def _agreeing(args: tuple[Any, ...]) -> tuple[Node, ...] | None:
+    """The arguments, if all are Tensors of one dtype and one shape, as most are."""
     first = args[0]
     if type(first) is not Tensor:
-        return False
+        return None
     node = first.node
+    if len(args) == 1:
+        return (node,)
     for other in args:
         if type(other) is not Tensor or other.node.dtype is not node.dtype or other.node.shape != node.shape:
-            return False
-    return True
+            return None
+    return tuple([t.node for t in args])
 
 
-def _spread(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _spread(node: Node, shape: tuple[int, ...]) -> Node:
     """`broadcast_to` a shape that is known to fit."""
-    node = t.node
     if len(node.shape) < len(shape):
         padded = (1,) * (len(shape) - len(node.shape)) + node.shape
         node = Node(REGISTRY["reshape"], (node,), {"shape": padded}, padded, node.dtype)
     if node.shape != shape:
         node = Node(REGISTRY["expand"], (node,), {"shape": shape}, shape, node.dtype)
-    return Tensor(node)
+    return node
 
 
-def _of_dtype(value: Any, dtype: DType) -> Tensor:
+def _of_dtype(value: Any, dtype: DType) -> Node:
     if not isinstance(value, Tensor):
-        return scalar(value, dtype)
-    return value if value.node.dtype is dtype else call("astype", value, dtype)
+        return number(value, dtype)
+    node: Node = value.node if value.node.dtype is dtype else call("astype", value, dtype).node
+    return node
 
 
 def _element(body: Callable[..., K]) -> Callable[..., K]:
@@ -164,13 +164,20 @@ def elementwise(
             mixed=mixed,
         )
 
+        accepted = kinds.replace("i", "").replace("u", "") if result == "float" else kinds
+        same = result != "bool"
+
         def function(*args: Any) -> Tensor:
             if len(args) != n_in:
                 raise TypeError(f"{title}: takes {n_in} arguments, received {len(args)}.")
-            tensors = tensors_of(title, args, mixed)
-            if result == "float" and tensors[-1].node.dtype.kind in "iu":
-                tensors = [*tensors[:mixed], *(call("astype", t, FLOAT) for t in tensors[mixed:])]
-            return apply(op, *tensors)
+            nodes = (None if mixed else _agreeing(args)) or nodes_of(title, args, mixed)
+            dtype = nodes[-1].dtype
+            if dtype.kind not in accepted:
+                if result != "float" or dtype.kind not in "iu":
+                    require(title, dtype, kinds)
+                converted = [call("astype", Tensor(node), FLOAT).node for node in nodes[mixed:]]
+                nodes, dtype = (*nodes[:mixed], *converted), FLOAT
+            return made(op, nodes, {}, nodes[0].shape, dtype if same else BOOL)
 
         update_wrapper(function, body)
         function.__name__ = title
