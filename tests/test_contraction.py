@@ -17,7 +17,9 @@ from nearfield.compiler.lower import lower
 from nearfield.compiler.pack import pack
 from nearfield.compiler.prepare import Prepared
 from nearfield.compiler.wasm_contraction import Tiling, tiling
+from nearfield.compiler.wasm_schedule import simplified
 from nearfield.compiler.wasm_streams import is_streamed
+from nearfield.compiler.wasm_strips import in_strips
 from nearfield.device.open import open_device
 from nearfield.graph.graph import Graph
 from nearfield.graph.interpret import interpret
@@ -296,6 +298,31 @@ def test_left_factors_that_lie_across_are_turned() -> None:
     agree(lambda x, g: nf.permute_dims(x, (1, 0)) @ g, x, g)
     (found,) = tilings_of(graph_of(lambda x, g: nf.permute_dims(x, (1, 0)) @ g, (x, g)))
     assert found.a.steps == (1,)
+
+
+@pytest.mark.parametrize(
+    ("shape", "loops"),
+    [
+        ((48, 5, 8), [3, 5, 16, 8]),
+        ((90, 3, 8), [6, 3, 15, 8]),
+        ((47, 3, 8), [3, 47, 8]),
+        ((16, 3, 8), [3, 16, 8]),
+        ((48, 2, 8), [2, 48, 8]),
+        ((48, 3, 16), [3, 48, 16]),
+    ],
+)
+def test_copies_into_panels_go_through_strips_of_rows(shape: tuple[int, ...], loops: list[int]) -> None:
+    """Where strips divide the rows, rows are longer than a cache line and panels shorter. Elements stay as they are."""
+    rows, panels, width = shape
+
+    def make(x: Tensor) -> Tensor:
+        return nf.permute_dims(nf.reshape(x, shape), (1, 0, 2))
+
+    x = normal(rows, panels * width)
+    agree(make, x)
+    (kernel,) = kernels_of(graph_of(make, [x]))
+    axes, _ = in_strips(*simplified(kernel))
+    assert [v.value[1] for v in axes] == loops
 
 
 # Bytes
