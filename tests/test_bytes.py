@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import nearfield as nf
+from devices import need
 from nearfield import nn
 from nearfield.compiler.wasm_depthwise import compile_depthwise
 from nearfield.tensor import Tensor, apply
@@ -192,3 +193,38 @@ def test_one_row_becomes_bytes(low: float, high: float, dtype: str) -> None:
         got = product(nf.asarray(x)).numpy()
     assert got.dtype == dtype
     np.testing.assert_allclose(got, want, atol=0.501)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "spec"),
+    [
+        ((30, 64), (64, 300), "ab,bc->ac"),
+        ((27, 132), (257, 132), "ab,cb->ac"),
+        ((2, 25, 36), (2, 36, 256), "nab,nbc->nac"),
+        ((25, 3, 8), (8, 3, 256), "axy,yxc->ac"),
+    ],
+)
+def test_int8_by_weights_is_multiplied_without_a_sign(left: Any, right: Any, spec: str) -> None:
+    """128 more in each byte, 128 times the sums of weights less: exact, the extremes too, and what wraps in 32 bits."""
+    a, b = octets("int8", *left), octets("int8", *right)
+    offset = np.full(spec_shape(spec, left, right), 2**31 - 5, "int32")
+
+    def make(a: Tensor, b: Tensor, offset: Tensor) -> Tensor:
+        return nf.einsum(spec, nf.astype(a, "int32"), nf.astype(b, "int32")) + offset
+
+    want = np.einsum(spec, a.astype("int32"), b.astype("int32")) + offset
+    need("wasm")
+    with nf.use("wasm"):
+        fixed = nf.asarray(b)
+        step = nf.jit(lambda a, offset: make(a, fixed, offset))
+        for _ in range(3):
+            np.testing.assert_array_equal(step(nf.asarray(a), nf.asarray(offset)).numpy(), want)
+    (found,) = tilings_of(graph_of(make, (a, b, offset)), frozenset([1]))
+    assert (found.kind, found.a.dtype.name) == ("dot", "uint8")
+
+
+def spec_shape(spec: str, left: Any, right: Any) -> tuple[int, ...]:
+    """The shape of a product."""
+    factors, _, out = spec.partition("->")
+    sizes = dict(zip(factors.replace(",", ""), (*left, *right), strict=True))
+    return tuple(sizes[c] for c in out)

@@ -352,41 +352,6 @@ def test_products_of_bytes(left: str, sizes: tuple[int, int, int]) -> None:
     assert found.kind == "dot"
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "spec"),
-    [
-        ((30, 64), (64, 300), "ab,bc->ac"),
-        ((27, 132), (257, 132), "ab,cb->ac"),
-        ((2, 25, 36), (2, 36, 256), "nab,nbc->nac"),
-        ((25, 3, 8), (8, 3, 256), "axy,yxc->ac"),
-    ],
-)
-def test_int8_by_weights_is_multiplied_without_a_sign(left: Any, right: Any, spec: str) -> None:
-    """128 more in each byte, 128 times the sums of weights less: exact, the extremes too, and what wraps in 32 bits."""
-    a, b = octets("int8", *left), octets("int8", *right)
-    offset = np.full(spec_shape(spec, left, right), 2**31 - 5, "int32")
-
-    def make(a: Tensor, b: Tensor, offset: Tensor) -> Tensor:
-        return nf.einsum(spec, nf.astype(a, "int32"), nf.astype(b, "int32")) + offset
-
-    want = np.einsum(spec, a.astype("int32"), b.astype("int32")) + offset
-    need("wasm")
-    with nf.use("wasm"):
-        fixed = nf.asarray(b)
-        step = nf.jit(lambda a, offset: make(a, fixed, offset))
-        for _ in range(3):
-            np.testing.assert_array_equal(step(nf.asarray(a), nf.asarray(offset)).numpy(), want)
-    (found,) = tilings_of(graph_of(make, (a, b, offset)), frozenset([1]))
-    assert (found.kind, found.a.dtype.name) == ("dot", "uint8")
-
-
-def spec_shape(spec: str, left: Any, right: Any) -> tuple[int, ...]:
-    """The shape of a product."""
-    factors, _, out = spec.partition("->")
-    sizes = dict(zip(factors.replace(",", ""), (*left, *right), strict=True))
-    return tuple(sizes[c] for c in out)
-
-
 def test_products_of_bytes_that_wrap() -> None:
     a, b = octets("int8", 40, 64), octets("int8", 64, 24)
     agree(lambda a, b: a @ b, a, b)

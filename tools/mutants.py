@@ -183,7 +183,7 @@ MUTANTS = [
            "finally:\n            pass", "tests/test_jit.py tests/test_memory.py -m 'not slow'"),
     Mutant("promotion table", "dtype.py", '"uint8": {"int8": "int32"}', '"uint8": {"int8": "int8"}', "tests/test_dtype.py"),
     Mutant("what bytes without a sign add to sums", "compiler/pack_bytes.py", 'y = packer.op("multiply", y, _number(packer, packer.lines[y].shape))', "pass",
-           "tests/test_contraction.py -k sign"),
+           "tests/test_bytes.py -k sign"),
     Mutant("rows of a strip", "compiler/wasm_strips.py", "row: strip * size + inside", "row: strip * size", "tests/test_contraction.py -k strips"),
     Mutant("bias correction of Adam", "optim/adam.py", "return m * (spread / first)", "return m / first", "tests/test_optim.py"),
     Mutant("momentum of SGD", "optim/sgd.py", "m = slots[0] * self.momentum + g", "m = slots[0] * self.momentum - g", "tests/test_optim.py"),
