@@ -24,7 +24,7 @@ from .planes import planes_of
 from .prepare import Prepared, prepare
 from .simplify import simplify
 from .target import Built, Target
-from .wgsl_access import READ_ONLY, declared, only_read
+from .wgsl_access import READ_ONLY, features, only_read
 from .wgsl_chain import spell_chain
 from .wgsl_frame import spell_kernel
 
@@ -229,13 +229,13 @@ def _webgpu(
     reads = only_read(program.buffers, calls, kernels) if READ_ONLY in target.features else [set[int]()] * len(kernels)
     # those with the most to do come first: if they compile meanwhile, they take longest
     for n in sorted(range(len(kernels)), key=lambda n: -cost(kernels[n])):
-        text, size = spell_kernel(kernels[n], target.choices)
-        found[n] = Compiled(f"{kernels[n].name}_{n}", declared(text, reads[n]), len(kernels[n].arguments)), size
+        text, size = spell_kernel(kernels[n], target.choices, reads[n])
+        found[n] = Compiled(f"{kernels[n].name}_{n}", text, len(kernels[n].arguments)), size
         if target.spelled is not None:
             target.spelled(found[n][0])
     steps = tuple(Step(at, args, found[at][1], cost(kernels[at])) for at, args in calls)
     compiled = tuple(found[n][0] for n in range(len(kernels)))
-    return replace(program, features=(READ_ONLY,) if any(reads) else (), kernels=compiled, steps=steps)
+    return replace(program, features=features(compiled), kernels=compiled, steps=steps)
 
 
 def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:

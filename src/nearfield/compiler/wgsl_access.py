@@ -7,11 +7,13 @@ tells memory apart by buffers, and refuses a step that has one of them twice, to
 from collections.abc import Iterable, Sequence
 
 from ..program.program import Buffer
+from ..program.program import Kernel as Compiled
 from .kernel import Kernel
 
-__all__ = ["READ_ONLY", "declared", "only_read"]
+__all__ = ["READ_ONLY", "declared", "features", "only_read"]
 
 READ_ONLY = "read-only-storage"  # the feature of docs/spec/program.md
+ONLY_READ = "var<storage, read>"
 
 
 def only_read(
@@ -37,8 +39,13 @@ def only_read(
 def declared(text: str, places: Iterable[int]) -> str:
     """A module's text with these arguments declared as only read."""
     for n in places:
-        text = text.replace(f"var<storage, read_write> b{n}:", f"var<storage, read> b{n}:")
+        text = text.replace(f"var<storage, read_write> b{n}:", f"{ONLY_READ} b{n}:")
     return text
+
+
+def features(kernels: Iterable[Compiled]) -> tuple[str, ...]:
+    """What a reader must know, to run these kernels."""
+    return (READ_ONLY,) if any(ONLY_READ in kernel.code for kernel in kernels) else ()
 
 
 def _memory(buffers: Sequence[Buffer]) -> list[object]:
