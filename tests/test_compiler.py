@@ -9,9 +9,12 @@ import pytest
 
 import nearfield as nf
 from nearfield import nn
+from nearfield import scalar as k
 from nearfield.compiler.build import Target, build
 from nearfield.compiler.fuse import fuse
+from nearfield.compiler.kernel import Kernel, Store
 from nearfield.compiler.simplify import simplify
+from nearfield.compiler.wgsl_axes import collapsed
 from nearfield.graph.graph import Graph
 from nearfield.graph.interpret import interpret
 from nearfield.tensor import Node, Tensor, apply
@@ -269,3 +272,23 @@ def test_a_constant_factor_is_multiplied_where_it_is_read() -> None:
     y = nf.matmul(q * 0.25, nf.matrix_transpose(k))
     assert (kernels_of(y), kernels_of(y, target="wasm")) == (1, 3)
     assert kernels_of(nf.matmul(q * 0.25, nf.matrix_transpose(k)), nf.matmul(q * 0.25, k[:32])) == 3
+
+
+def test_axes_are_one_where_indices_depend_on_their_place_alone() -> None:
+    """Directly or in a bound; not if rows are longer where they are read, or turned."""
+    rows, columns = k.var("i0", 6), k.var("i1", 8)
+    place, last = rows * 8 + columns, k.const(40, "index")
+
+    def axes_left(read: k.K) -> int:
+        store = Store(1, place, k.load(0, read, "float32") + 1.0)
+        return len(collapsed(Kernel("kernel", (rows, columns), (store,), (nf.float32, nf.float32))).axes)
+
+    assert axes_left(place) == 1
+    assert axes_left(k.const(0, "index")) == 1
+    assert axes_left(k.minimum(place, last)) == 1
+    assert axes_left(k.minimum(place, last) * 2 + place) == 1
+    assert axes_left(k.minimum(place, last) + rows) == 2
+    assert axes_left(k.minimum(rows * 9 + columns, last)) == 2
+    assert axes_left(rows * 9 + columns) == 2
+    assert axes_left(columns * 6 + rows) == 2
+    assert axes_left(columns) == 2

@@ -82,6 +82,22 @@ def test_positions_and_indices_belong_together(shape: tuple[int, ...], other: tu
         assert [number(i, values) for i in back] == list(point)
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_other_arguments_give_what_is_built_of_them(seed: int) -> None:
+    """Numbers, variables and sums in the place of variables: the very expression that is built with them."""
+    rng = random.Random(seed)
+    variables = [k.var(f"i{n}", 7) for n in range(4)]
+    fresh = [k.var(f"j{n}", 5) for n in range(3)]
+    for _ in range(10):
+        others = [rng.choice([v, k.const(rng.randrange(7), "index"), rng.choice(fresh), fresh[0] * 2 + fresh[1] + 1])
+                  for v in variables]  # fmt: skip
+        factors, constant = [rng.choice([-12, -5, -1, 1, 3, 4, 20]) for _ in variables], rng.randrange(-3, 4)
+        before, after = (sum((x * c for x, c in zip(xs, factors, strict=True)), k.const(constant, "index"))
+                         for xs in (variables, others))  # fmt: skip
+        table = {v: x for v, x in zip(variables, others, strict=True) if v is not x}
+        assert k.substitute(before, table) is after
+
+
 def test_quotients_and_remainders_of_quotients_recombine() -> None:
     """What three axes are made of, and put together again, is the number itself."""
     i = k.var("i", 12544)

@@ -45,11 +45,9 @@ def _merged(stores: tuple[Store, ...], outer: K, inner: K) -> tuple[K, tuple[Sto
 
 
 def _apart(index: K, outer: K, inner: K, size: int) -> bool:
-    """Whether an index is linear in two axes and yet does not depend on `outer * size + inner` alone."""
+    """Whether the two axes' coefficients show that an index does not depend on `outer * size + inner` alone."""
     terms = linear(index)[1]
-    if terms.get(outer, 0) == terms.get(inner, 0) * size:
-        return False
-    return not any(axis in t.free for t in terms for axis in (outer, inner) if t is not axis)
+    return terms.get(outer, 0) != terms.get(inner, 0) * size
 
 
 def _splits(roots: list[K], variable: K) -> bool:
