@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import nearfield as nf
 from devices import need
 from handmade_programs import chain, download, loaded, sums, take_over, trap, upload
 from nearfield.device import Device, open_device
@@ -188,6 +189,62 @@ def test_expected_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> 
         device.expect(wrong)
         with pytest.raises(FormatError, match=f"kernel {wrong.name!r}: its WGSL is refused"):
             device.load(replace(program, kernels=(wrong, *own[1:])))
+
+
+@pytest.mark.device("webgpu")
+def test_first_buffer_to_read_is_made_while_kernels_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and a larger one when it is too small."""
+    from nearfield.device.wgpu import WgpuDevice
+
+    device = WgpuDevice()
+    make, sizes = device._make_staging, list[int]()
+    monkeypatch.setattr(device, "_make_staging", lambda size=0: (sizes.append(size), make(size))[1])
+    for kernel in chain("webgpu").kernels:
+        device.expect(kernel)
+    x = upload(device, *range(50_000))
+    for nbytes in (16, 4096, 200_000, 16):
+        assert len(device.read(x, nbytes)) == nbytes
+    assert sizes == [0, 200_000]
+    device.close()
+
+
+@pytest.mark.device("webgpu")
+def test_a_buffer_to_read_that_was_refused_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong in a thread is told by who reads, and not kept."""
+    from nearfield.device.wgpu import WgpuDevice
+
+    def refuse(size: int = 0) -> None:
+        raise RuntimeError("there is none")
+
+    device = WgpuDevice()
+    monkeypatch.setattr(device, "_make_staging", refuse)
+    device.expect(chain("webgpu").kernels[0])
+    x = upload(device, *range(COUNT))
+    with pytest.raises(DeviceError, match="webgpu: read: there is none"):
+        device.read(x, 4)
+    monkeypatch.undo()
+    assert len(device.read(x, 4)) == 4
+    device.close()
+
+
+@pytest.mark.device("webgpu")
+def test_weights_go_to_the_device_while_kernels_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that a function reads, once all of its kernels are known; not before, and each once."""
+    device: Any = open_device("webgpu")
+    seen: list[str] = []
+    expect, put = device.expect, device.put
+    monkeypatch.setattr(device, "expect", lambda kernel: (seen.append("kernel"), expect(kernel))[1])
+    monkeypatch.setattr(device, "put", lambda *given: (seen.append("weight"), put(*given))[1])
+    monkeypatch.setenv("NEARFIELD_CACHE", "off")
+    with nf.use("webgpu"):
+        w, v = nf.asarray([[2.0, 1.5], [0.5, 3.25]]), nf.asarray([0.125, 7.0])
+        step = nf.jit(lambda x: (nf.sum(nf.exp(x) @ w, axis=0) + v) @ w)
+        for _ in range(2):
+            step(nf.asarray([[0.0, 0.0]])).tolist()
+    first = seen.index("weight")
+    assert seen[:first] == ["kernel"] * first
+    assert first > 0
+    assert seen[first:] == ["weight"] * 4  # two weights, and the input of each call
 
 
 C_TYPES = (
