@@ -93,6 +93,34 @@ def share(t: Twins, rng: random.Random) -> None:
         m[0].bias = m[2].bias
 
 
+def change_dict(t: Twins, rng: random.Random) -> None:
+    """In each of the ways in which a dict can be changed."""
+    for adam in t.adams:
+        slots = adam.slots
+        names = list(slots)
+        value = slots.pop(names[0])
+        slots[names[0]] = value
+        slots |= {names[1]: slots[names[1]] * 0.5}
+        slots.update({names[2]: slots[names[2]] * 0.5})
+        del slots[names[3]]
+        slots.setdefault(names[3], nf.zeros(t.models[0].parameters()[names[3].partition(".")[2]].shape))
+        slots.popitem()
+        rest = dict(slots)
+        slots.clear()
+        slots.update(rest)
+        slots[names[-1]] = nf.zeros(t.models[0].parameters()[names[-1].partition(".")[2]].shape)
+
+
+def plain_dict(t: Twins, rng: random.Random) -> None:
+    """Of one's own, which tells nobody."""
+    for adam in t.adams:
+        adam.slots = dict(adam.slots)
+    for _ in range(3):
+        t.run(0, 4)
+    replace_slot(t, rng)
+    exchange_slots(t, rng)
+
+
 def replace_slot(t: Twins, rng: random.Random) -> None:
     t.kept.append((old := t.adams[0].slots[list(t.adams[0].slots)[3]], old.numpy().copy()))
     for adam in t.adams:
@@ -150,7 +178,7 @@ def elsewhere(t: Twins, rng: random.Random) -> None:
 
 
 ACTIONS = [
-    replace, exchange, share, replace_slot, exchange_slots, set_rate, train_as_written, hold, let_go, watch, look, load,
+    replace, exchange, share, change_dict, plain_dict, replace_slot, exchange_slots, set_rate, train_as_written, hold, let_go, watch, look, load,
     elsewhere,
 ]  # fmt: skip
 
@@ -281,6 +309,16 @@ def test_state_that_goes_to_another_device() -> None:
     for _ in range(3):
         step(nf.asarray(X))
     np.testing.assert_array_equal(view.numpy(), want)
+    _, _, like_step = trained(8)
+    for _ in range(3):
+        like_step(nf.asarray(X))
+    for device in (other, other, other, name, name, other, name):
+        with nf.use(device):
+            for _ in range(3):
+                got = step(nf.asarray(X)).item()
+        for _ in range(3):
+            expected = like_step(nf.asarray(X)).item()
+        assert got == pytest.approx(expected, rel=1e-4)
     assert not np.array_equal(model[1].weight.numpy().reshape(-1), want)
 
 

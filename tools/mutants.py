@@ -180,6 +180,8 @@ MUTANTS = [
     Mutant("kept state in an expression", "holding.py", "if made == self._alone:", "if self._alone >= 0:", HELD),
     Mutant("kept state in a list or dict", "holding.py", "all(map(is_, container.values(), self.values))", "True", HELD),
     Mutant("kept state that is assigned", "state.py", "            tell(self)", "            pass", HELD),
+    Mutant("kept state in a dict that tells", "state.py", "super().__setitem__(name, value)\n        tell(self)", "super().__setitem__(name, value)", HELD),
+    Mutant("kept state of two devices", "holding.py", "return self.device is device", "return True", HELD),
     Mutant("kept state on another device", "runtime.py", "if not isinstance(value, HOST):\n            tell()", "if not isinstance(value, HOST):\n            pass", HELD),
     Mutant("serial numbers of kept state", "steady.py", "        settle_serials()\n", "", HELD),
     Mutant("repeated calls with another token", "device/call.py", "if token and call.token == token and", "if token and call.token and",

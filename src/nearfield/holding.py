@@ -1,9 +1,10 @@
 """Holding: one object's state, kept from call to call for as long as nothing can have moved it.
 
 To fetch hundreds of Tensors, and to look at the shape, the device and the memory of each, takes longer than a small
-step. So a Holding keeps what it found. It lets go of all at once when a Tensor is assigned to an attribute, or values
-go to another device (`state.tell`). What nobody tells of is looked for at each call: whether lists and dicts hold what
-they held, and whether somebody else holds a Tensor that is to be written over.
+step. So a Holding keeps what it found. It lets go of all at once when it is told that a Tensor may be another: when an
+attribute or a TensorDict gets one, or values go to another device (`state.tell`). What nobody tells of is looked for at
+each call: whether other lists and dicts hold what they held, and whether somebody else holds a Tensor that is to be
+written over.
 """
 
 from collections import Counter
@@ -59,13 +60,14 @@ class Holding:
     """The state of one owner.
 
     tensors   in the order of `state_tensors`, their nodes and their memories; empty when it has let go
+    device    where they are; None when it has let go
     number    another one whenever these are others
     version   another one whenever the contents of a memory may be others
-    parts     ids of the objects in whose attributes the Tensors are
+    parts     ids of what tells when a Tensor in it is another
     """
 
     __slots__ = (
-        "__weakref__", "_alone", "_counts", "_known", "_owner", "_places", "_threes", "_unnumbered", "is_full",
+        "__weakref__", "_alone", "_counts", "_known", "_owner", "_places", "_threes", "_unnumbered", "device",
         "memories", "nodes", "number", "parts", "tensors", "version",
     )  # fmt: skip
 
@@ -79,7 +81,7 @@ class Holding:
         self._clear()
 
     def _clear(self) -> None:
-        self.is_full = False
+        self.device: Device | None = None
         self.tensors: list[Tensor] = []
         self.nodes: list[Node] = []
         self.memories: list[Any] = []
@@ -103,9 +105,15 @@ class Holding:
 
     def stands(self, device: Device) -> bool:
         """Whether it holds what the owner has now, with values on that device; it is filled if need be."""
-        if self.is_full and all(known.is_same() for known in self._known):
-            return True
-        self.let_go()
+        for known in self._known:
+            if not known.is_same():
+                self.let_go()
+                break
+        if self.device is None:
+            return self._fill(device)
+        return self.device is device
+
+    def _fill(self, device: Device) -> bool:
         tensors = self._places.fetch()
         if tensors is None:
             return False
@@ -120,7 +128,7 @@ class Holding:
         self._counts = [3 + inside[id(t)] for t in tensors]
         self._threes = [3] * len(tensors)
         self.number, self.version = next_serial(), next_serial()
-        self.is_full = True
+        self.device = device
         watch(self)
         return True
 

@@ -156,7 +156,8 @@ class Replay:
         lines = recording.graph.lines[first:stop]  # the state's placeholders
         self.shapes, self.dtypes = [line.shape for line in lines], [line.dtype for line in lines]
         self.captured = [place(n, device) for n in recording.captured]
-        self.shares = _shares(recording.changed, holdings)
+        self.parts = list(zip(holdings, _shares(recording.changed, holdings), strict=True))
+        self.written = [(holding, share) for holding, share in self.parts if share is not None]
         givable = frozenset([first + n for n in recording.changed])
         built, self.session, self.steady = recording.program(givable, device)
         sources = _sources(built)
@@ -190,7 +191,7 @@ class Replay:
         evaluate_all(inputs)
         memories = [place(t.node, device) for t in inputs]
         made = operations()
-        for holding, share in zip(self.holdings, self.shares, strict=True):
+        for holding, share in self.parts:
             if not holding.stands(device) or not holding.only_ours(share, made):
                 return None
         if [h.number for h in self.holdings] != self.numbers and not self._fit():
@@ -203,15 +204,15 @@ class Replay:
             if more is None:
                 return None  # Recording.run finds this, too
             memories += more
-        for holding, share in zip(self.holdings, self.shares, strict=True):
-            if share is not None:
-                holding.wrote(share)
+        for holding, share in self.written:
+            holding.wrote(share)
         fresh = self.session.repeat("main", memories, self.others, self.token)
         if self.moved:
             for holding, n, (kind, at) in self.moved.values():
                 holding.move(n, memories[at] if kind == "input" else fresh[at])
             self.numbers = [h.number for h in self.holdings]
-        self.versions = [h.version for h in self.holdings]
+        if self.steady.session is not None:
+            self.versions = [h.version for h in self.holdings]
         return [memories[n] if kind == "input" else fresh[n] for kind, n in self.results]
 
     def _fit(self) -> bool:

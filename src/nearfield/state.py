@@ -8,13 +8,14 @@ lists and dicts are compared with what they held.
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 from weakref import WeakSet, ref
 
 from .tensor import Tensor
 
 __all__ = [
-    "Place", "Places", "Stateful", "Watcher", "changes", "keep_only", "places_of", "tell", "unwatch", "watch",
+    "Place", "Places", "Stateful", "TensorDict", "Watcher", "changes", "keep_only", "places_of", "tell", "unwatch",
+    "watch",
 ]  # fmt: skip
 
 _PLAIN = frozenset((int, float, str, bool, type(None)))
@@ -30,7 +31,7 @@ def changes() -> int:
 
 
 class Watcher(Protocol):
-    """Who keeps Tensors of Stateful objects, those with the ids `parts`, and is told when they may be others."""
+    """Who keeps Tensors of the objects with the ids `parts`, and is told when they may be others."""
 
     parts: frozenset[int]
 
@@ -52,10 +53,54 @@ def unwatch(watcher: Watcher) -> None:
 
 
 def tell(part: object = None) -> None:
-    """Tensors of this Stateful object, or of any, may be others than they were."""
+    """Tensors of this object, or of any, may be others than they were."""
     for watcher in list(_watchers):
         if part is None or id(part) in watcher.parts:
             watcher.let_go()
+
+
+class TensorDict(dict[str, Tensor]):
+    """A dict of Tensors that tells when it is changed, so that nobody who keeps them need look at it."""
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        super().__setitem__(name, value)
+        tell(self)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        tell(self)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def update(self, *args: Any, **more: Tensor) -> None:
+        """As a dict's; the methods below, too."""
+        super().update(*args, **more)
+        tell(self)
+
+    def setdefault(self, name: str, default: Tensor) -> Tensor:
+        """The value, which is the default if there was none."""
+        value = super().setdefault(name, default)
+        tell(self)
+        return value
+
+    def pop(self, *args: Any) -> Any:
+        """The value, taken out."""
+        value = super().pop(*args)
+        tell(self)
+        return value
+
+    def popitem(self) -> tuple[str, Tensor]:
+        """The last name and value, taken out."""
+        item = super().popitem()
+        tell(self)
+        return item
+
+    def clear(self) -> None:
+        """Take all out."""
+        super().clear()
+        tell(self)
 
 
 class Stateful:
@@ -138,6 +183,10 @@ def _contents(container: Any) -> Any:
     return values if any(values) else len(values)
 
 
+def _tells(container: Any) -> bool:
+    return type(container) is TensorDict
+
+
 def keep_only(owner: Any, names: Iterable[str]) -> None:
     """Take out all Tensors of the owner but those of the names: a trace that came to nothing has made them."""
     wanted, found = set(names), owner.state_places() if isinstance(owner, Stateful) else None
@@ -167,11 +216,15 @@ class Places:
         return self._count == _Changes.count
 
     def parts(self) -> frozenset[int]:
-        """The ids of the objects in whose attributes the Tensors are."""
-        return frozenset(id(owner()) for owner, _, _ in (*self._rows, *self._containers))
+        """The ids of what tells when a Tensor in it is another: Stateful objects and dicts."""
+        owners = [owner() for owner, _, _ in (*self._rows, *self._containers)]
+        return frozenset(map(id, [*owners, *filter(_tells, self._all_containers())]))
 
     def containers(self) -> list[Any]:
-        """The lists and dicts that hold Tensors, or could."""
+        """The lists and dicts that hold Tensors, or could, and do not tell when they change."""
+        return [x for x in self._all_containers() if not _tells(x)]
+
+    def _all_containers(self) -> list[Any]:
         return [_at(owner(), path) for owner, path, _ in self._containers]
 
     def fetch(self) -> list[Tensor] | None:

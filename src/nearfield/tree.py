@@ -15,11 +15,11 @@ def _flatten(tree: Any, leaves: list[Any]) -> Any:
     if tree is None:
         return None
     if isinstance(tree, dict):
-        return ("dict", tuple((key, _flatten(value, leaves)) for key, value in tree.items()))
+        return ("dict", tuple([(key, _flatten(value, leaves)) for key, value in tree.items()]))
     if isinstance(tree, (list, tuple)):
         if hasattr(tree, "_fields"):
-            return (type(tree), tuple(_flatten(v, leaves) for v in tree))
-        return ("list" if isinstance(tree, list) else "tuple", tuple(_flatten(v, leaves) for v in tree))
+            return (type(tree), tuple([_flatten(v, leaves) for v in tree]))
+        return ("list" if isinstance(tree, list) else "tuple", tuple([_flatten(v, leaves) for v in tree]))
     leaves.append(tree)
     return "leaf"
 

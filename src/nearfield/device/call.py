@@ -100,7 +100,7 @@ def arrange_again(
     device: Device, call: Call, inputs: Sequence[Memory], others: Sequence[int], token: int, copy: Copy
 ) -> tuple[Sequence[Memory], list[Memory], Sequence[int] | None]:
     """What `arrange` gives, for `Session.repeat`: the outputs are those that take over no input."""
-    if token and call.token == token and all(_fits(device, call, inputs[n], n) for n in others):
+    if token and call.token == token and _fit(device, call, inputs, others):
         call.token = 0  # unless all goes well
         call.seen.clear()
         fresh = [device.alloc(call.outputs[at][0]) for at in call.fresh]
@@ -114,8 +114,13 @@ def arrange_again(
     return own, [outputs[at] for at in call.fresh], positions
 
 
-def _fits(device: Device, call: Call, memory: Memory, place: int) -> bool:
-    return memory.device is device and memory.room >= call.rooms[place] and place not in call.taken
+def _fit(device: Device, call: Call, inputs: Sequence[Memory], places: Sequence[int]) -> bool:
+    """Whether these inputs are large enough, here, and taken over by no output."""
+    for place in places:
+        memory = inputs[place]
+        if memory.device is not device or memory.room < call.rooms[place] or place in call.taken:
+            return False
+    return True
 
 
 def _others(device: Device, call: Call, inputs: Sequence[Memory], serials: list[int]) -> Sequence[int] | None:

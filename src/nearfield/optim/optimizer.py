@@ -9,7 +9,7 @@ from ..dtype import DTYPES
 from ..errors import FormatError, ShapeError
 from ..nn.module import Module
 from ..ops.source import bits_of_number
-from ..state import Place, Stateful
+from ..state import Place, Stateful, TensorDict
 from ..tensor import Tensor, call, leaf
 
 __all__ = ["Optimizer", "Rate"]
@@ -33,7 +33,7 @@ class Optimizer(Stateful):
 
     def __init__(self, learning_rate: Rate) -> None:
         self.step = _value(0, "int32")
-        self.slots: dict[str, Tensor] = {}
+        self.slots: dict[str, Tensor] = TensorDict()
         self.schedule: Callable[[Tensor], Tensor] | None = None
         self._rate = _value(0.0, "float32")
         self.learning_rate = learning_rate
@@ -56,7 +56,7 @@ class Optimizer(Stateful):
     def init(self, model: Module) -> "Optimizer":
         """Begin anew: step 0, and slots of zeros for the model's trainable parameters."""
         instance(f"{type(self).__name__}.init", Module, "a Module, whose parameters it will change", model=model)
-        self.step, self.slots = _value(0, "int32"), {}
+        self.step, self.slots = _value(0, "int32"), TensorDict()
         for name, parameter in model.parameters().items():
             self._prepare(name, parameter)
         return self
@@ -158,7 +158,7 @@ class Optimizer(Stateful):
                 f"{type(self).__name__}.load: {path} {'lacks' if lacking else 'has'} {name!r}; accepted is what its "
                 "save wrote."
             )
-        self.slots = {}
+        self.slots = TensorDict()
         self.set_state_tensors(found)
         return self
 
