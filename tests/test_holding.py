@@ -178,8 +178,8 @@ def elsewhere(t: Twins, rng: random.Random) -> None:
 
 
 ACTIONS = [
-    replace, exchange, share, change_dict, plain_dict, replace_slot, exchange_slots, set_rate, train_as_written, hold, let_go, watch, look, load,
-    elsewhere,
+    replace, exchange, share, change_dict, plain_dict, replace_slot, exchange_slots, set_rate, train_as_written, hold,
+    let_go, watch, look, load, elsewhere,
 ]  # fmt: skip
 
 
