@@ -73,6 +73,7 @@ def test_run_makes_inputs_up(model: str, capsys: pytest.CaptureFixture[str]) -> 
 WRONG = [
     (["run", "nowhere"], "no folder 'nowhere'"),
     (["run", "MODEL", "x"], "'x' is no input; accepted are name=file.npy and name=number"),
+    (["run", "MODEL", "x=many"], "'x=many' is no input: Expecting value"),
     (["run", "MODEL", "y=1"], "'y' is not an input; accepted are x"),
     (["run", "MODEL", "x=1.5"], "accepted is (2, 3)"),
     (["run", "MODEL", "--device", "abacus"], "there is no device 'abacus'"),

@@ -116,9 +116,13 @@ def _given(word: str) -> tuple[str, Any]:
     name, equals, text = word.partition("=")
     if not equals:
         raise ValueError(f"{word!r} is no input; accepted are name=file.npy and name=number.")
-    if text.endswith(".npy"):
-        return name, numpy.load(text, allow_pickle=False)
-    return name, numpy.asarray(json.loads(text), "float32" if "." in text else "int32")
+    try:
+        if text.endswith(".npy"):
+            return name, numpy.load(text, allow_pickle=False)
+        return name, numpy.asarray(json.loads(text), "float32" if "." in text else "int32")
+    except (ValueError, EOFError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{word!r} is no input: {reason}; accepted are name=file.npy and name=number.") from None
 
 
 def _print_best(scores: Any, labels: Sequence[str]) -> None:
