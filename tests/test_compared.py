@@ -79,13 +79,33 @@ def test_gradients_go_to_the_extremes(extreme: str, shape: tuple[int, ...], devi
 def test_what_is_stored() -> None:
     """Only what rounds, and only if it is on both sides."""
     x, other = stand_in(5, 7), stand_in(5, 7)
+    found = lambda graph: compared(graph, set())  # noqa: E731
 
     def graph_of(*outputs: Tensor) -> Graph:
         return trace([y.node for y in outputs], [x.node, other.node])[0]
 
-    assert compared(graph_of(x == nf.max(x), nf.argmax(nf.abs(x)), x * 2 < other * 2)) == set()
-    assert compared(graph_of(nn.softmax(x * 0.5), nn.layer_norm(x) > 0)) == set()
+    assert found(graph_of(x == nf.max(x), nf.argmax(nf.abs(x)), x * 2 < other * 2)) == set()
+    assert found(graph_of(nn.softmax(x * 0.5), nn.layer_norm(x) > 0)) == set()
     graph = graph_of(nn.relu(x * 2 + 1) == nf.max(nf.permute_dims(nn.relu(x * 2 + 1), (1, 0))))
-    assert [graph.lines[i].op for i in compared(graph)] == ["add"]
+    assert [graph.lines[i].op for i in found(graph)] == ["add"]
+    y = x * 2 + 1
+    graph = graph_of(nn.relu(y) == nf.max(nf.abs(y)))
+    assert [graph.lines[i].op for i in found(graph)] == ["add"]
+    graph = graph_of(nf.argsort(nf.astype(y, "int32")))
+    assert [graph.lines[i].op for i in found(graph)] == ["add"]
+    assert found(graph_of(x * 2 == nf.max(x * 2), nf.argmax(nn.relu(x - other + 1)))) == set()  # are rounded alone
+    assert len(found(graph_of(nf.argmax(nf.exp(x)), nf.argmin(nf.abs(x * 2) + 1)))) == 2
     whole = nf.astype(x, "int32") * 3
-    assert compared(graph_of(whole == nf.max(whole))) == set()
+    assert found(graph_of(whole == nf.max(whole))) == set()
+
+
+def test_what_need_not_be_stored() -> None:
+    """Both sides read it already; but an extreme that is stored was made of what it is compared with."""
+    x = stand_in(5, 7)
+    y = nn.relu(x * 2 + 1)
+    graph, _ = trace([(y == nf.max(y)).node], [x.node])
+    add, relu, extreme = (
+        next(i for i, line in enumerate(graph.lines) if line.op == op) for op in ("add", "maximum", "max")
+    )
+    assert compared(graph, {extreme}) == {add}
+    assert compared(graph, {extreme, add}) == compared(graph, {extreme, relu}) == set()

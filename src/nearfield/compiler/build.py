@@ -94,11 +94,10 @@ def _rewritten(graph: Graph, target: Target, weights: frozenset[int]) -> tuple[G
     if target.name == "webgpu":
         graph = join(_verified(graph), weights)
         planes = planes_of(_verified(graph), target.largest)
-        graph = _verified(simplify(graph, target.name, planes.inline | planes.results))
-        return graph, compared(graph), set()
+        return _verified(simplify(graph, target.name, planes.inline | planes.results)), set(), set()
     graph = _verified(simplify(_verified(graph), target.name))
     packed = pack(graph, weights, dots="relaxed-simd" in target.features)
-    return _verified(packed.graph), packed.kept | compared(packed.graph), packed.passing
+    return _verified(packed.graph), packed.kept, packed.passing
 
 
 def _built(
@@ -125,7 +124,14 @@ def _built(
 
 
 def _fused(graph: Graph, prepared: Prepared, target: Target) -> Fusion:
-    """What is stored. Planes are not, if there is a kernel for everything that is made of them."""
+    """What is stored: as fuse.py decides, and what has to be since it is compared with itself."""
+    fusion = _fused_as_is(graph, prepared, target)
+    more = compared(graph, fusion.stored) - prepared.kept
+    return _fused(graph, replace(prepared, kept=prepared.kept | more), target) if more else fusion
+
+
+def _fused_as_is(graph: Graph, prepared: Prepared, target: Target) -> Fusion:
+    """What fuse.py has stored. Planes are not, if there is a kernel for everything that is made of them."""
     if target.name != "webgpu":
         return fuse(graph, target.bindings, prepared)
     planes = planes_of(graph, target.largest)

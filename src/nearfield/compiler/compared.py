@@ -4,34 +4,90 @@ How x * a + b is rounded depends on the kernel that it is part of, and on a proc
 one are made at a time. So what both sides of a comparison are made of is stored, and read by both.
 """
 
-from ..graph.graph import Graph
+from math import prod
+
+from ..graph.graph import Graph, Line
 from ..op import REGISTRY
 
 __all__ = ["compared"]
 
 COMPARISONS = {"equal", "greater", "greater_equal", "less", "less_equal", "not_equal"}
 ITSELF = {"argmax", "argmin"}  # which look for an element that equals the largest
+SUMS = {"add", "subtract", "sum"}  # which a product may be made part of
 EXACT = {  # what gives the same for the same arguments, wherever it is computed
     "abs", "cast", "ceil", "floor", "max", "maximum", "min", "minimum", "negative", "round", "sign", "take",
     "take_along", "trunc", "where",
 }  # fmt: skip
 
 
-def compared(graph: Graph) -> set[int]:
-    """The lines whose values, rounded in one way and in another, would meet in a comparison."""
+def compared(graph: Graph, stored: set[int]) -> set[int]:
+    """Lines to store, too, so that no value meets itself, rounded in another way, in a comparison.
+
+    stored  what else is in memory
+    """
     found: set[int] = set()
-    nothing: frozenset[int] = frozenset()
-    origins: list[frozenset[int]] = []  # of each line: the lines that have rounded what it consists of
-    for i, line in enumerate(graph.lines):
-        below = [origins[a] for a in line.args]
+    origins = _Origins(graph, stored)
+    for line in graph.lines:
         if line.op in COMPARISONS:
-            found |= below[0] & below[1]
+            found |= origins.clash(*line.args)
         elif line.op in ITSELF:
-            found |= below[0]
-        if line.dtype.kind != "f" or line.op == "input":
-            origins.append(nothing)
-        elif line.op in EXACT or REGISTRY[line.op].family in ("movement", "source"):
-            origins.append(nothing.union(*below))
-        else:
-            origins.append(frozenset((i,)))
+            found |= origins.clash(line.args[0], line.args[0])
+        origins.follow(line)
     return found
+
+
+class _Origins:
+    """Where the values of lines were rounded.
+
+    of       of each line: the lines that its value is made of exactly. They round, or are stored and hold what is not
+             rounded in the same way wherever it is computed
+    rounded  what such a line was made of exactly when it was computed: lines that round
+    """
+
+    def __init__(self, graph: Graph, stored: set[int]) -> None:
+        self.lines, self.stored = graph.lines, stored
+        self.of: list[frozenset[int]] = []
+        self.rounded: dict[int, frozenset[int]] = {}
+        self.products: set[int] = set()  # and what is made of one exactly
+
+    def is_exact(self, i: int, line: Line) -> bool:
+        """Whether the line has the same value wherever it is computed, of the same arguments."""
+        of_product = not self.products.isdisjoint(line.args)
+        if line.dtype.kind == "f" and (line.op == "multiply" or line.op in SUMS):
+            if line.op == "multiply":
+                self.products.add(i)
+            alone = line.op == "multiply" or (not of_product and self.is_of_two(line))
+            return alone and all(self.of[a] <= self.stored for a in line.args)
+        if of_product:
+            self.products.add(i)
+        return line.dtype.kind != "f" or line.op in EXACT or REGISTRY[line.op].family in ("movement", "source")
+
+    def is_of_two(self, line: Line) -> bool:
+        """Whether a sum has no order."""
+        return line.op != "sum" or prod(self.lines[line.args[0]].shape) <= 2 * prod(line.shape)
+
+    def follow(self, line: Line) -> None:
+        i = len(self.of)
+        if line.op == "input":
+            self.of.append(frozenset())
+            return
+        exact = self.is_exact(i, line)
+        made = frozenset().union(*(self.of[a] for a in line.args)) if exact else frozenset((i,))
+        if not exact:
+            self.rounded[i] = made
+        loose = made - self.stored
+        if i in self.stored and loose:
+            self.rounded[i] = frozenset().union(*(self.rounded[n] for n in loose))
+            made = made - loose | {i}
+        if i in self.stored:
+            self.products.discard(i)
+        self.of.append(made)
+
+    def clash(self, a: int, b: int) -> frozenset[int]:
+        """Lines that have rounded both a and b, and perhaps not in the same way."""
+        found: frozenset[int] = frozenset()
+        for m in self.of[a]:
+            for n in self.of[b]:
+                if m != n or m not in self.stored:
+                    found |= self.rounded[m] & self.rounded[n]
+        return found
