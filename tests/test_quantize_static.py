@@ -75,6 +75,29 @@ def graph_of(model: nn.Module, x: Any) -> Graph:
     return trace([model(stand_in).node], [stand_in.node])[0]
 
 
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([(nn.Linear, 16, 31), nn.relu, (nn.Linear, 31, 5), nn.relu6, (nn.Linear, 5, 1)], (16,)),
+        ([(nn.Conv2d, 3, 4, 3), (nn.Conv2d, 4, 4, 1), nn.relu6, nn.global_avg_pool, (nn.Linear, 4, 2)], (8, 7, 3)),
+    ],
+    ids=["rows", "convolutions"],
+)
+def test_one_example_is_computed_as_among_others(layers: list[Any], shape: tuple[int, ...]) -> None:
+    """Its graph has other shapes: numbers are repeated as often as there are channels. Layers follow one another."""
+    with nf.use("reference"):
+        generator = nf.random.Generator(0)
+        parts = [
+            row if callable(row) else row[0](*row[1:], bias=row[0] is nn.Linear, generator=generator) for row in layers
+        ]
+        model, x = nn.Sequential(*parts), real(5, *shape)
+        small = nn.quantize_static(model, x)
+        together = small(nf.asarray(x)).numpy()
+        assert cosine(together, model(nf.asarray(x)).numpy()) > 0.99
+        for n in range(5):
+            np.testing.assert_allclose(small(nf.asarray(x[n : n + 1])).numpy(), together[n : n + 1], rtol=1e-6)
+
+
 def test_same_on_every_device(device: str) -> None:
     """Exactly what the reference says: every rounding is of a single product."""
     x = real(2, 20, 24, 3)

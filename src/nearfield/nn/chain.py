@@ -99,6 +99,7 @@ class _Finder:
         names = [chain.name for chain in begun]
         found = [chain for chain in begun if names.count(chain.name) == 1]
         for chain in found:
+            chain.source = self.source(self.lines[chain.start].args[0])  # perhaps the end of a chain before
             self.extend(chain)
             self.ends.add(chain.end)
         return found
@@ -117,7 +118,7 @@ class _Finder:
         fits = self.is_convolution(line, shape) if line.op == "conv" else not moves and self.is_product(line)
         if not fits:
             return None
-        return Chain(self.weights[weight], weight, i, self.source(line.args[0]), shape[-1])
+        return Chain(self.weights[weight], weight, i, line.args[0], shape[-1])
 
     def is_convolution(self, line: Line, weight: tuple[int, ...]) -> bool:
         *window, groups, ci, co = self.lines[line.args[1]].shape
@@ -172,7 +173,8 @@ class _Finder:
         while True:
             line = self.lines[i]
             size = prod(line.shape)
-            if size == 1 and line.op == "reshape":
+            number = line.op in ("reshape", "expand") and prod(self.lines[line.args[0]].shape) == 1
+            if number:  # also if there are as many of it as channels, as in one row
                 (i,) = line.args
                 continue
             if size == 1 or (size == channels and line.shape[-1:] == (channels,)):
