@@ -11,6 +11,7 @@ import nearfield as nf
 from devices import need
 from nearfield import nn
 from nearfield.compiler.build import Target, build
+from nearfield.compiler.wgsl_access import READ_ONLY
 from nearfield.compiler.wgsl_numbers import share
 from nearfield.device import open_device
 from nearfield.graph.graph import Graph
@@ -104,6 +105,14 @@ def test_what_has_no_room_or_is_large_stays() -> None:
     _, program = built(*ALIKE["depthwise"])
     assert share(program, max(kernel.bindings for kernel in program.kernels)) == program
     _, program = built(products, [whole(2048, 64), whole(64, 1024), whole(2048, 64), whole(64, 1088)])
+    assert share(program, 8) == program
+
+
+def test_what_says_that_it_only_reads_stays() -> None:
+    """Constants lie in one buffer, which cannot be declared in two ways."""
+    make, arrays = ALIKE["one by one"]
+    program = build(graph_of(make, arrays), Target("webgpu", frozenset({READ_ONLY}), 8)).program
+    assert program.features
     assert share(program, 8) == program
 
 

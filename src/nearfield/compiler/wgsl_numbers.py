@@ -21,10 +21,12 @@ Numbers = tuple[int, ...]
 
 
 def share(program: Program, bindings: int) -> Program:
-    """The Program with fewer kernels, the same steps and results.
+    """The Program with fewer kernels, the same steps and results; one that needs features of WebGPU as it is.
 
     bindings  the most arguments of one kernel: the numbers are one more
     """
+    if program.features:  # numbers are declared as written, other constants then perhaps as read: a device refuses both
+        return program
     most = [0] * len(program.kernels)
     for step in program.steps:
         most[step.kernel] = max(most[step.kernel], step.cost)
