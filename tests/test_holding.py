@@ -322,6 +322,20 @@ def test_state_that_goes_to_another_device() -> None:
     assert not np.array_equal(model[1].weight.numpy().reshape(-1), want)
 
 
+def test_a_learning_rate_that_is_set_before_each_step() -> None:
+    """It is a value of this process: it goes to the device, and the step stays a quick one that keeps Tensors."""
+    if current_device().name == "reference":
+        return
+    model, adam, step = trained(8)
+    weight = id(model[0].weight)
+    for rate in (0.0, 0.1, 0.0):
+        adam.learning_rate = rate
+        before = model[0].weight.numpy().copy()
+        step(nf.asarray(X))
+        assert np.array_equal(model[0].weight.numpy(), before) == (rate == 0)
+        assert id(model[0].weight) == weight
+
+
 def test_after_an_error_in_the_middle() -> None:
     """No memory for the result: nothing has changed, and the next step is as if nothing had been."""
     device = current_device()

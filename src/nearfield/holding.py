@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary, getweakrefcount, ref
 
 from .device import Device, Memory
 from .device.device import next_serial
+from .runtime import HOST, place
 from .state import Places, places_of, unwatch, watch
 from .tensor import Node, Tensor
 
@@ -118,14 +119,17 @@ class Holding:
         if tensors is None:
             return False
         nodes = [t.node for t in tensors]
+        for node in nodes:
+            if isinstance(node.value, HOST):  # a learning rate that has just been set
+                place(node, device)
         memories = [n.value for n in nodes]
-        if not all(isinstance(m, Memory) and m.device is device for m in memories):  # or pending, or never used
+        if None in memories or [m.device for m in memories].count(device) < len(memories):
             return False
         self.tensors, self.nodes, self.memories = tensors, nodes, memories
         self._known = [_Known(container) for container in self._places.containers()]
         inside = Counter([id(x) for known in self._known for x in known.values])
         # what refers to a Tensor: its owner, `tensors`, `map`, and `_known`, if it is in a list or dict
-        self._counts = [3 + inside[id(t)] for t in tensors]
+        self._counts = [3 + inside.get(id(t), 0) for t in tensors]
         self._threes = [3] * len(tensors)
         self.number, self.version = next_serial(), next_serial()
         self.device = device
