@@ -43,8 +43,15 @@ def with_biases(x: Tensor, *weights: Tensor) -> list[Tensor]:
     return [made[0], nf.exp(made[1]) + made[1], nf.sum(made[2], axis=-1)]
 
 
+def widened(x: Tensor, *weights: Tensor) -> list[Tensor]:
+    """Weights in float16, multiplied in float32; one is turned after it was widened."""
+    a, b, c = (nf.astype(w, "float32") for w in weights)
+    return [nn.gelu(nf.astype(x, "float32") @ w) for w in (a, nf.permute_dims(b, (1, 0)), c)]
+
+
 CASES = {
     "without biases": (scaled, [(2, 9, 24), (24, 16), (16, 24), (24, 7), (16,)]),
+    "widened": (widened, [(9, 24), (24, 8), (12, 24), (24, 16)]),
     "one row": (scaled, [(1, 24), (24, 40), (40, 24), (24, 40), (40,)]),
     "biases": (with_biases, [(33, 20), (20, 8), (8,), (20, 36), (36,), (20, 1), (1,)]),
     "sums in parts": (with_biases, [(2, 16, 480), (480, 24), (24,), (480, 32), (1, 32), (480, 5), (1, 1, 5)]),
@@ -89,6 +96,10 @@ def pair(x: Tensor, first: Tensor, second: Tensor) -> list[Tensor]:
     return [x @ first, x @ second]
 
 
+def rounded(x: Tensor, *weights: Tensor) -> list[Tensor]:
+    return [x @ nf.astype(nf.astype(w, "float16"), "float32") for w in weights]
+
+
 @pytest.mark.parametrize(
     ("make", "shapes", "weights", "dropped"),
     [
@@ -100,6 +111,7 @@ def pair(x: Tensor, first: Tensor, second: Tensor) -> list[Tensor]:
         (lambda x, v, w: [x @ nf.exp(v), x @ nf.exp(w)], [(9, 24), (24, 8), (24, 8)], {1, 2}, 0),
         (pair, [(24,), (24,), (24,)], {1, 2}, 0),
         (pair, [(24,), (24, 8), (24, 8)], {1, 2}, 1),
+        (rounded, [(9, 24), (24, 8), (24, 8)], {1, 2}, 0),
         (pair, [(0, 24), (24, 8), (24, 8)], {1, 2}, 0),
         (lambda x, y, w: [x @ w, y @ w], [(9, 24), (9, 24), (24, 8)], {2}, 0),
         (lambda x, v, w: [x @ v, x @ w + v[0]], [(9, 24), (24, 8), (24, 8)], {1, 2}, 1),

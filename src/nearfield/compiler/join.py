@@ -60,9 +60,11 @@ class _Joiner(Writer):
         """Those to join, each of at least two lines."""
         found: dict[tuple[object, ...], _Product] = {}
         for i, line in enumerate(self.old):
-            if line.op == "einsum" and self.is_small(i) and self.is_weight(line.args[1]):
-                steps, _ = self.old[line.args[1]].shape
-                found.setdefault((line.args[0], line.attrs, steps, line.dtype), _Product()).lines.append(i)
+            if line.op == "einsum" and self.is_small(i) and self.weight(line.args[1]) in self.steady:
+                right = self.old[line.args[1]]
+                stored = self.old[self.weight(line.args[1])].dtype
+                key = line.args[0], line.attrs, right.shape[0], right.dtype, stored
+                found.setdefault(key, _Product()).lines.append(i)
         several = [product for product in found.values() if len(product.lines) > 1]
         for product in several:
             biases = [self.bias(i) for i in product.lines]
@@ -77,11 +79,25 @@ class _Joiner(Writer):
         *rows, columns = self.old[i].shape
         return 0 < -(-prod(rows) // SIDE) * -(-columns // SIDE) < TILES
 
-    def is_weight(self, i: int) -> bool:
-        """Whether line i is a weight, turned perhaps."""
-        while self.old[i].op in TURNS:
+    def weight(self, i: int) -> int:
+        """The input that line i is, turned and once widened perhaps; −1 if there is more to it."""
+        wide = self.old[i].dtype
+        casts = 0
+        while self.old[i].op in TURNS | {"cast"}:
+            casts += self.old[i].op == "cast"
             (i,) = self.old[i].args
-        return i in self.steady and self.old[i].op == "input"
+        widened = self.old[i].dtype.name == "float16" and wide.name == "float32" and casts == 1
+        return i if self.old[i].op == "input" and (widened or not casts) else -1
+
+    def narrow(self, i: int, number: dict[int, int]) -> int:
+        """A weight in the new Graph, turned and not widened."""
+        line = self.old[i]
+        if line.op == "input":
+            return number[i]
+        below = self.narrow(line.args[0], number)
+        if line.op == "cast":
+            return below
+        return self.add(Line(line.op, (below,), line.attrs, line.shape, self.lines[below].dtype))
 
     def bias(self, i: int) -> tuple[int, int] | None:
         """The only user of a product, if it adds a row that depends on weights alone to every row; and this row."""
@@ -98,8 +114,11 @@ class _Joiner(Writer):
     def joined(self, product: _Product, number: dict[int, int]) -> dict[int, int]:
         """What the results of a product are in the new Graph."""
         first = self.old[product.lines[0]]
-        weights = [number[self.old[i].args[1]] for i in product.lines]
-        y = self.op("einsum", number[first.args[0]], self.op("concat", *weights, axis=1), **dict(first.attrs))
+        weights = self.op("concat", *(self.narrow(self.old[i].args[1], number) for i in product.lines), axis=1)
+        wide = self.old[first.args[1]].dtype
+        if self.lines[weights].dtype is not wide:
+            weights = self.op("cast", weights, dtype=wide)
+        y = self.op("einsum", number[first.args[0]], weights, **dict(first.attrs))
         shape = self.lines[y].shape
         results = product.lines
         if product.biases:
