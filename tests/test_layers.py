@@ -287,6 +287,20 @@ def test_activations_hold_at_the_edges() -> None:
     close(nn.prelu(nf.asarray([-2.0, 2.0]), nf.asarray(0.25)), np.array([-0.5, 2.0]))
 
 
+def test_what_saturates_reaches_its_bound(device: str) -> None:
+    """Times a large number, the last bit would be large, too: gelu(-1e30) is 0."""
+    n = np.concatenate([np.linspace(4, 12, 41), [30.0, 1e4, 1e30, np.inf]]).astype(
+        "float32"
+    )  # all that fill vectors, and one
+    np.testing.assert_array_equal(nf.erf(nf.asarray(n)).numpy(), np.ones_like(n))
+    np.testing.assert_array_equal(nf.erf(nf.asarray(-n)).numpy(), -np.ones_like(n))
+    np.testing.assert_array_equal(nf.tanh(nf.asarray(-n * 3)).numpy(), -np.ones_like(n))
+    far = nf.asarray(-n[10:-1])
+    for name in ("gelu", "silu", "mish"):
+        assert np.abs(getattr(nn, name)(far * 20).numpy()).max() < 1e-30, name
+    np.testing.assert_array_equal(nn.gelu(-far * 20).numpy(), -far.numpy() * 20)
+
+
 LOGITS, LABELS, P = array(6, 5), array(6, dtype="int32"), softmax(array(6, 5, seed=3))
 LOGP = np.log(softmax(LOGITS))
 TARGET = array(6, 5, seed=4)
