@@ -182,6 +182,18 @@ def test_another_model_under_the_same_name() -> None:
     check()
 
 
+class Anything:
+    def __getattr__(self, name: str) -> Any:
+        if name == "state_tensors":
+            raise AttributeError(name)
+        return Anything()
+
+
+def test_objects_that_have_every_attribute() -> None:
+    strange = Anything()
+    assert Surroundings(lambda x: NET(x) if strange.trained else strange(x)).owners == [NET]
+
+
 def test_objects_of_others_are_left_alone() -> None:
     """A large thing that holds no state costs no more than a look."""
     table = {n: [n] * 3 for n in range(9000)}

@@ -84,7 +84,7 @@ def _parts(x: Any) -> Iterator[tuple[Any, Any, Any]]:
     elif is_stateful(x):  # its own Tensors are known
         for part in x.modules().values() if hasattr(x, "modules") else (x,):
             yield from _methods(part)
-    elif isinstance(x, (partial, MethodType, ref)) or hasattr(x, "__wrapped__"):
+    elif isinstance(x, (partial, MethodType, ref)) or _wrapped(x) is not None:
         yield from ((None, None, value) for value in _held(x))
     else:
         yield from ((vars(x), key, value) for key, value in vars(x).items())
@@ -96,7 +96,12 @@ def _held(x: Any) -> tuple[Any, ...]:
         return (x.func, *x.args, *x.keywords.values())
     if isinstance(x, MethodType):
         return x.__self__, x.__func__
-    return (x(),) if isinstance(x, ref) else (x.__wrapped__,)
+    return (x() if isinstance(x, ref) else _wrapped(x),)
+
+
+def _wrapped(x: Any) -> Any:
+    """The function that a compiled one, for one, was made of. Not asked for: an object may make up any attribute."""
+    return getattr(x, "__dict__", {}).get("__wrapped__")
 
 
 def _methods(x: Any) -> Iterator[tuple[Any, Any, Any]]:
@@ -134,8 +139,8 @@ def _is_followed(x: Any) -> bool:
         return False
     if isinstance(x, FunctionType):
         return not _is_foreign(x)
-    if hasattr(x, "__wrapped__"):  # a compiled function, for one
-        return _is_followed(x.__wrapped__)
+    if _wrapped(x) is not None:
+        return _is_followed(_wrapped(x))
     return hasattr(x, "__dict__") and not _is_foreign(type(x))
 
 
