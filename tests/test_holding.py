@@ -117,7 +117,6 @@ def plain_dict(t: Twins, rng: random.Random) -> None:
         adam.slots = dict(adam.slots)
     for _ in range(3):
         t.run(0, 4)
-    replace_slot(t, rng)
     exchange_slots(t, rng)
 
 

@@ -6,6 +6,7 @@ The Nodes that a live handle names and that have no value yet are *pending*; ask
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,11 @@ __all__ = [
     "FUNCTIONS", "PENDING", "Node", "Tensor", "apply", "call", "count_reference", "leaf", "made", "method", "number",
     "operations", "set_evaluator",
 ]  # fmt: skip
+
+
+count_reference = count(
+    1
+).__next__  # called when something comes to refer to Nodes: an operation, a list of what is read
 
 
 class Node:
@@ -45,7 +51,7 @@ class Node:
             for a in args:
                 if a.depth >= self.depth:
                     self.depth = a.depth + 1
-            _made[0] += 1
+            count_reference()
         elif op is None and value is None:
             self.depth = inf
 
@@ -58,17 +64,21 @@ class Node:
         return n
 
 
-_made = [0]
+class _References:
+    last = epoch = 0
 
 
 def operations() -> int:
-    """How many there have been. As long as that stays, no further Node has come to refer to another."""
-    return _made[0]
+    """A number that is another one if an operation was made since it was last asked for.
 
-
-def count_reference() -> None:
-    """Something else has come to refer to Nodes: a list of what is read."""
-    _made[0] += 1
+    As long as it stays, no further Node has come to refer to another: to count who holds a Node is not needed. It never
+    is a number that it was before, whatever threads do.
+    """
+    now = count_reference()
+    if now != _References.last + 1:
+        _References.epoch = now
+    _References.last = now
+    return _References.epoch
 
 
 DEEPEST = 1000  # so many operations on one another are evaluated without being asked for
