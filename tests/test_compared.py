@@ -76,6 +76,21 @@ def test_gradients_go_to_the_extremes(extreme: str, shape: tuple[int, ...], devi
     np.testing.assert_allclose(slope(), want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+def test_an_extreme_in_float16_is_found_again(axis: int, device: str) -> None:
+    """It has been stored, and so rounded, unlike the elements that it is looked for among."""
+    x, a, _ = (nf.astype(nf.asarray(array), "float16") for array in rows(40, 30))
+
+    @nf.jit
+    def step(x: Tensor) -> tuple[Tensor, Tensor]:
+        y, back = nf.vjp(lambda x: nf.max(x * a, axis=axis), x)
+        return y, back(nf.ones(y.shape, dtype="float16"))[0]
+
+    y, slope = step(x)
+    assert (np.count_nonzero(slope.numpy(), axis=axis) >= 1).all()
+    assert y.dtype is nf.float16
+
+
 def test_what_is_stored() -> None:
     """Only what rounds, and only if it is on both sides."""
     x, other = stand_in(5, 7), stand_in(5, 7)

@@ -57,6 +57,7 @@ class _Origins:
             if line.op == "multiply":
                 self.products.add(i)
             alone = line.op == "multiply" or (not of_product and self.is_of_two(line))
+            alone = alone and line.dtype.itemsize > 2  # a float16 is rounded where it is stored, and only there
             return alone and all(self.of[a] <= self.stored for a in line.args)
         if of_product:
             self.products.add(i)
