@@ -73,6 +73,15 @@ def test_long_reductions(shape: tuple[int, ...], axis: int | None) -> None:
     np.testing.assert_array_equal(nf.max(nf.asarray(x), axis=axis).numpy(), x.max(axis=axis))
 
 
+@pytest.mark.parametrize("shape", [(128, 32), (7, 48), (70, 33), (4095, 32), (4096, 32), (3, 100, 36)])
+def test_short_rows(shape: tuple[int, ...]) -> None:
+    """Few of them are shared out among threads; many take a thread each."""
+    x = array(*shape)
+    np.testing.assert_array_equal(nf.sum(nf.asarray(x), axis=-1).numpy(), x.sum(axis=-1))
+    x[..., 1, 5], x[..., 2, 31] = np.nan, np.inf
+    np.testing.assert_array_equal(nf.max(nf.asarray(x) * 2.0, axis=-1).numpy(), x.max(axis=-1) * 2)
+
+
 @pytest.mark.parametrize("columns", [4, 6, 20])
 def test_neighbours_that_are_computed_alike(columns: int) -> None:
     """Four at a time where rows are whole vectors, else one by one: NaN, masks, values of a row, what lies askew."""

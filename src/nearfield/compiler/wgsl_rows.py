@@ -24,6 +24,7 @@ GROUP = 256  # threads of a workgroup: with half of them rows of 4 KiB take a fi
 FEWEST, MOST = 4, 256  # threads for a row
 KEPT = 8  # vectors of a row that a thread keeps in registers: fewer, and it waits too often
 FEW = 512  # rows below which each gets as many threads as it can use
+SMALL = 4096  # results for which a thread each is too few to hide how long a load takes
 EACH = 4  # steps of a loop that are written one after the other
 ROOM = 16384  # bytes of workgroup memory that every device has
 NARROW = 8  # values that each thread folds by itself in workgroup memory
@@ -42,7 +43,8 @@ def _row_axes(kernel: Kernel) -> int | None:
         return None
     if inner > 1:
         return count
-    return count if points < 64 or (longest >= 64 and any(_along(n, kernel.axes) for n in folds)) else None
+    short = longest < (32 if points < SMALL else 64)
+    return count if points < 64 or (not short and any(_along(n, kernel.axes) for n in folds)) else None
 
 
 def _along(node: K, axes: tuple[K, ...]) -> bool:
