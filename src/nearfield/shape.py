@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import AxisError, ShapeError
 
-__all__ = ["axes_of", "axis_of", "broadcast", "check", "sizes_of"]
+__all__ = ["Shape", "axes_of", "axis_of", "broadcast", "check", "is_shape", "sizes_of"]
 
 Shape = tuple[int, ...]
 
@@ -36,11 +36,19 @@ def broadcast(who: str, *shapes: Shape) -> Shape:
     return tuple(result)
 
 
+def is_shape(x: Any) -> bool:
+    """Whether it is a tuple of sizes, as most shapes are that are given."""
+    return type(x) is tuple and not [n for n in x if type(n) is not int or n < 0]
+
+
 def sizes_of(who: str, shape: Any) -> Shape:
     """A shape from one size or several.
 
     errors   ShapeError for what is no shape, or has a negative size
     """
+    if is_shape(shape):
+        checked: Shape = shape
+        return checked
     many = isinstance(shape, Iterable) and not isinstance(shape, str) and getattr(shape, "ndim", 1) != 0
     sizes = tuple(shape) if many else (shape,)
     if not all(hasattr(n, "__index__") for n in sizes):

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from ..errors import AxisError, ShapeError
-from ..shape import axes_of, axis_of, broadcast, sizes_of
+from ..shape import Shape, axes_of, axis_of, broadcast, is_shape, sizes_of
 from ..tensor import Tensor, apply, method
 from .conversion import asarray
 
@@ -24,24 +24,32 @@ def reshape(x: Any, /, shape: Any, *more: int, copy: bool | None = None) -> Tens
     shape    sizes in a tuple, or one by one
     errors   ShapeError if the number of elements differs
     """
-    x = asarray(x)
+    x = x if type(x) is Tensor else asarray(x)
+    before = x.node.shape
+    count = prod(before)
+    sizes = shape if not more and is_shape(shape) else _given_sizes(before, count, shape, more)
+    if prod(sizes) != count or min(sizes, default=0) < 0:
+        raise ShapeError(
+            f"reshape: {before} has {count} elements but {sizes} has {prod(sizes)}; the numbers must be equal."
+        )
+    return x if sizes == before else apply("reshape", x, shape=sizes)
+
+
+def _given_sizes(before: Shape, count: int, shape: Any, more: tuple[int, ...]) -> Shape:
+    """The sizes that were given in a list or one by one, with -1 worked out."""
     given = (shape, *more) if hasattr(shape, "__index__") else shape
     if isinstance(given, (str, float)) or not all(hasattr(n, "__index__") for n in given):
         raise ShapeError(f"reshape: shape is {shape!r}; accepted are integers, one by one or in a list or tuple.")
     sizes = tuple([operator.index(n) for n in given])
-    if -1 in sizes:
-        known = prod(n for n in sizes if n != -1)
-        if sizes.count(-1) > 1 or known == 0 or x.size % known:
-            raise ShapeError(
-                f"reshape: {x.shape} has {x.size} elements, which cannot take shape {sizes}; accepted is one -1 that "
-                "works out whole."
-            )
-        sizes = tuple([x.size // known if n == -1 else n for n in sizes])
-    if prod(sizes) != x.size or min(sizes, default=0) < 0:
+    if -1 not in sizes:
+        return sizes
+    known = prod(n for n in sizes if n != -1)
+    if sizes.count(-1) > 1 or known == 0 or count % known:
         raise ShapeError(
-            f"reshape: {x.shape} has {x.size} elements but {sizes} has {prod(sizes)}; the numbers must be equal."
+            f"reshape: {before} has {count} elements, which cannot take shape {sizes}; accepted is one -1 that "
+            "works out whole."
         )
-    return x if sizes == x.shape else apply("reshape", x, shape=sizes)
+    return tuple([count // known if n == -1 else n for n in sizes])
 
 
 @method
@@ -50,8 +58,10 @@ def broadcast_to(x: Any, /, shape: Any) -> Tensor:
 
     errors   ShapeError if another axis differs
     """
-    x = asarray(x)
+    x = x if type(x) is Tensor else asarray(x)
     wanted = sizes_of("broadcast_to", shape)
+    if x.node.shape == wanted:
+        return x
     if len(wanted) < x.ndim or any(
         n not in (1, m) for n, m in zip(x.shape, wanted[len(wanted) - x.ndim :], strict=True)
     ):
