@@ -30,6 +30,16 @@ def linear(seed: int = 0) -> nn.Linear:
     return nn.Linear(3, 2, generator=nf.random.Generator(seed))
 
 
+class Shared:
+    """A class as a place for a model, and for functions."""
+
+    net: Any = None
+
+    @staticmethod
+    def score(x: Any) -> Any:
+        return near(x)
+
+
 class Head(nn.Module):
     """A module whose code names another."""
 
@@ -61,6 +71,9 @@ class Service:
 
 NET = linear()
 HEAD = Head()
+Shared.net = NET
+PLACE = types.ModuleType("a_module_of_ones_own")
+vars(PLACE)["net"] = NET
 SERVICE = Service(NET)
 SETTINGS = {"models": [types.SimpleNamespace(net=NET)]}
 
@@ -104,6 +117,9 @@ WAYS: dict[str, Callable[[], Any]] = {
     "method that names a function": lambda: nf.jit(SERVICE.indirect),
     "compiled method": lambda: Service(NET).compiled,
     "module that names another": lambda: nf.jit(lambda x: HEAD(x)),
+    "attribute of a class": lambda: nf.jit(lambda x: Shared.net(x)),
+    "attribute of a module": lambda: nf.jit(lambda x: PLACE.net(x)),
+    "function in a class": lambda: nf.jit(lambda x: Shared.score(x)),
     "compiled twice": lambda: nf.jit(nf.jit(near)),
 }
 

@@ -21,6 +21,7 @@ FOREIGN = {
     __name__.partition(".")[0],
     "numpy",
 }  # their functions and objects are not followed
+HOLDERS = (partial, MethodType, staticmethod, classmethod, ref)
 
 
 def is_stateful(x: Any) -> bool:
@@ -84,7 +85,7 @@ def _parts(x: Any) -> Iterator[tuple[Any, Any, Any]]:
     elif is_stateful(x):  # its own Tensors are known
         for part in x.modules().values() if hasattr(x, "modules") else (x,):
             yield from _methods(part)
-    elif isinstance(x, (partial, MethodType, ref)) or _wrapped(x) is not None:
+    elif isinstance(x, HOLDERS) or _wrapped(x) is not None:
         yield from ((None, None, value) for value in _held(x))
     else:
         yield from ((vars(x), key, value) for key, value in vars(x).items())
@@ -96,6 +97,8 @@ def _held(x: Any) -> tuple[Any, ...]:
         return (x.func, *x.args, *x.keywords.values())
     if isinstance(x, MethodType):
         return x.__self__, x.__func__
+    if isinstance(x, (staticmethod, classmethod)):
+        return (x.__func__,)
     return (x() if isinstance(x, ref) else _wrapped(x),)
 
 
@@ -118,8 +121,11 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[Any, Any, Any]]
             continue
     yield None, None, function.__defaults__
     yield None, None, function.__kwdefaults__
-    known = function.__globals__
-    yield from ((known, name, known[name]) for name in dict.fromkeys(_names(function.__code__)) if name in known)
+    names = dict.fromkeys(_names(function.__code__))
+    named = [function.__globals__[name] for name in names if name in function.__globals__]
+    inside = [vars(x) for x in named if isinstance(x, (type, ModuleType)) and not _is_foreign(x)]
+    for known in (function.__globals__, *inside):  # of a module or class: what the code may ask it for
+        yield from ((known, name, known[name]) for name in names if name in known)
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -133,7 +139,7 @@ def _names(code: CodeType) -> Iterator[str]:
 def _is_followed(x: Any) -> bool:
     if isinstance(x, (dict, list, tuple)):
         return 0 < len(x) < MOST
-    if isinstance(x, (partial, MethodType, SimpleNamespace, ref)) or is_stateful(x):
+    if isinstance(x, (*HOLDERS, SimpleNamespace)) or is_stateful(x):
         return True
     if isinstance(x, (type, ModuleType)):
         return False
@@ -145,7 +151,7 @@ def _is_followed(x: Any) -> bool:
 
 
 def _is_foreign(x: Any) -> bool:
-    return str(x.__module__).partition(".")[0] in FOREIGN
+    return str(x.__name__ if isinstance(x, ModuleType) else x.__module__).partition(".")[0] in FOREIGN
 
 
 def _leading_to(links: list[tuple[int, int, Any]], wanted: set[int]) -> set[int]:
