@@ -217,3 +217,24 @@ def test_objects_of_others_are_left_alone() -> None:
     assert found.owners == [NET]
     assert len(found._places) + len(found._cells) + len(found._sizes) == 1
     assert found.is_current()
+
+
+def test_a_part_has_its_state_in_the_whole() -> None:
+    """A function that names a model and a layer of it: each Tensor is an input once, also when the layer is another."""
+    model, plain = (nn.Sequential(linear(1), nf.tanh, nn.Linear(2, 2, generator=nf.random.Generator(2))) for _ in "ab")
+    head, optimizer, twin, other = model.layers[2], optim.SGD(0.1), plain.layers[2], optim.SGD(0.1)
+
+    @nf.jit
+    def step(x: Any, y: Any) -> Any:
+        loss, grads = nn.value_and_grad(model, lambda x, y: nf.mean(nn.losses.cross_entropy(model(x), y)))(x, y)
+        optimizer.update(model, grads)
+        return loss + nf.sum(head.weight)
+
+    for n in range(6):
+        loss, grads = nn.value_and_grad(plain, lambda x, y: nf.mean(nn.losses.cross_entropy(plain(x), y)))(X, Y)
+        other.update(plain, grads)
+        np.testing.assert_allclose(step(X, Y).item(), (loss + nf.sum(twin.weight)).item(), rtol=1e-5)
+        assert len(step._owners([])) == (2 if n < 3 else 3)
+        if n == 2:
+            for each in (model, plain):
+                each.layers[2] = nn.Linear(2, 2, generator=nf.random.Generator(3))

@@ -200,8 +200,14 @@ class Jit:
         """Stateful objects among the arguments and in the function's surroundings."""
         if self.around is None:
             self.around = Surroundings(self.function)
-        owners = [x for x in (*leaves, *self.around.owners, *self.extra) if is_stateful(x)]
-        return list({id(x): x for x in owners}.values())
+        owners = {id(x): x for x in (*leaves, *self.around.owners, *self.extra) if is_stateful(x)}
+        wholes = [x for x in owners.values() if hasattr(x, "modules")]
+        if len(wholes) > 1:  # a part of another has its state there
+            for x in wholes:
+                for part in x.modules().values():
+                    if part is not x:
+                        owners.pop(id(part), None)
+        return list(owners.values())
 
     def _record(self, leaves: list[Any], structure: Any, inputs: list[Tensor], owners: list[Any]) -> Recording:
         hidden = all(owner is not default_generator() for owner in owners)
