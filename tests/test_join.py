@@ -104,7 +104,12 @@ def rounded(x: Tensor, *weights: Tensor) -> list[Tensor]:
     ("make", "shapes", "weights", "dropped"),
     [
         (pair, [(9, 24), (24, 8), (24, 8)], {1, 2}, 1),
-        (pair, [(9, 24), (24, 8), (24, 8)], {1}, 0),  # the other changes with each call
+        (
+            lambda x, v, w, u: [x @ v + u, x @ w],
+            [(9, 24), (24, 8), (24, 8), (8,)],
+            {1, 3},
+            0,
+        ),  # w changes with each call
         (pair, [(2, 9, 24), (2, 24, 8), (2, 24, 8)], {1, 2}, 0),  # a matrix for each of the batch
         (pair, [(4096, 24), (24, 512), (24, 512)], {1, 2}, 0),  # each keeps a graphics card busy
         (lambda x, v, w: [v @ x, w @ x], [(24, 9), (8, 24), (8, 24)], {1, 2}, 0),  # on the left
