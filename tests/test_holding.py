@@ -318,6 +318,12 @@ def test_state_that_goes_to_another_device() -> None:
         for _ in range(3):
             expected = like_step(nf.asarray(X)).item()
         assert got == pytest.approx(expected, rel=1e-4)
+    predict = nf.jit(lambda x: model(x))  # two functions, each on a device of its own
+    for _ in range(4):
+        with nf.use(other):
+            for _ in range(3):
+                predict(nf.asarray(X))
+        assert step(nf.asarray(X)).item() == pytest.approx(like_step(nf.asarray(X)).item(), rel=1e-4)
     assert not np.array_equal(model[1].weight.numpy().reshape(-1), want)
 
 
