@@ -62,7 +62,7 @@ def runner(program: Program, entry: Entry) -> str:
     lines = []
     for step in program.steps[entry.start : entry.stop]:
         total, grain = step.size
-        given = " ".join(f"(i32.load offset={16 + 4 * number} (local.get $args))" for number in step.buffers)
+        given = " ".join(f"(i32.load offset={20 + 4 * number} (local.get $args))" for number in step.buffers)
         bounds = [
             f"(call $bound {thread} (local.get $threads) (i32.const {total}) (i32.const {grain}))"
             for thread in ("(local.get $thread)", "(i32.add (local.get $thread) (i32.const 1))")

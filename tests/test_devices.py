@@ -77,7 +77,7 @@ def test_threads_are_checked() -> None:
     code = "import nearfield.device as d; print([row.reason for row in d.available() if row.name == 'wasm'][0])"
     env = {**os.environ, "NEARFIELD_THREADS": "many"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, cwd=SOURCE)
-    assert "NEARFIELD_THREADS is 'many'; accepted are 1 to 1024" in done.stdout
+    assert "NEARFIELD_THREADS is 'many'; accepted are 1 to 512" in done.stdout
 
 
 # Memory --------------------------------------------------------------------------------------------------------------

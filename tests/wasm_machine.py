@@ -22,6 +22,7 @@ from nearfield.scalar import K
 wasmtime = pytest.importorskip("wasmtime")
 Array = np.ndarray[Any, Any]
 ARGS = 1024  # address of the block of arguments
+TICKETS = 4096  # address of the tickets: 64 bytes a thread
 FIRST = 8192  # address of the first buffer
 GUARD = 64  # bytes around buffers that no kernel may change
 
@@ -55,14 +56,15 @@ class Machine:
             (ctypes.c_ubyte * at).from_address(ctypes.addressof(memory.data_ptr().contents)), np.uint8
         )
         self.view[:] = 0xAB
+        self.view[TICKETS:FIRST] = 0
         for place, a in zip(self.places, arrays, strict=True):
             self.view[place : place + a.nbytes] = np.frombuffer(a.tobytes(), np.uint8)
         self.code = wasmtime.Module(engine(), module.bytes)
 
     def run(self, entry: str = "main", threads: int = 1) -> None:
-        words = self.view[ARGS : ARGS + 4 * (4 + len(self.places))].view(np.uint32)
-        words[:4] = (0, 0, 1, 0)
-        words[4:] = self.places
+        words = self.view[ARGS : ARGS + 4 * (5 + len(self.places))].view(np.uint32)
+        words[:5] = (0, 0, 1, 0, TICKETS)
+        words[5:] = self.places
 
         def share(thread: int) -> None:
             store = wasmtime.Store(engine())
@@ -75,6 +77,7 @@ class Machine:
         share(0)
         for worker in workers:
             worker.join()
+        assert not self.view[TICKETS:FIRST].any(), "tickets are new again for the next call"
 
     def read(self, n: int) -> Array:
         a, place = self.arrays[n], self.places[n]

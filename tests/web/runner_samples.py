@@ -83,7 +83,7 @@ def entry(name: str, steps: list[tuple[str, tuple[int, ...]]]) -> str:
     """WAT of an exported `run_` function: kernels on numbered buffers."""
     calls = []
     for kernel, buffers in steps:
-        addresses = "".join(f"(i32.load offset={16 + 4 * b} (local.get $args))" for b in buffers)
+        addresses = "".join(f"(i32.load offset={20 + 4 * b} (local.get $args))" for b in buffers)
         calls.append(f"(call ${kernel} {addresses} (local.get $begin) (local.get $end))")
         calls.append("(call $barrier (local.get $args) (local.get $thread) (local.get $threads))")
     return f"""(func (export "run_{name}") (param $args i32) (param $thread i32) (param $threads i32)

@@ -11,7 +11,7 @@ import { blockSize, canShare, defaultThreads, makePool, mayBlock } from "./threa
  * @typedef {(args: number, thread: number, threads: number) => void} Run
  */
 
-const BASE = 1024; // address 0 is never a buffer
+const BASE = 1024; // address of the tickets; address 0 is never a buffer
 const COST_OF_STEP = 20_000; // what waking and meeting costs, in operations
 const COST_OF_THREAD = 100_000; // fewer operations than this are not worth a thread
 
@@ -44,9 +44,10 @@ export class WasmDevice extends Device {
     /** Threads that there will be when all workers are ready. */
     this.most = this.shared ? threads : 1;
     const workers = this.most - 1;
-    this.heap = new Heap(this.memory, roundUp(BASE + blockSize(workers), 64));
+    const words = BASE + 64 * this.most;
+    this.heap = new Heap(this.memory, roundUp(words + blockSize(workers), 64));
     this.heap.reach(this.heap.base);
-    this.pool = workers ? makePool(this.memory, BASE, workers) : null;
+    this.pool = workers ? makePool(this.memory, words, workers) : null;
     this.blocking = +mayBlock();
   }
 
@@ -173,7 +174,7 @@ export class WasmDevice extends Device {
   place(session) {
     const { arena, buffers, data } = session.program;
     const own = (/** @type {number} */ n) => this.own(session, n);
-    const args = own(16 + 4 * buffers.length);
+    const args = own(20 + 4 * buffers.length);
     const scratch = own(room(arena));
     const constants = own(room(data.length) + 16);
     this.put(constants, data, 0);
@@ -184,18 +185,18 @@ export class WasmDevice extends Device {
       return isCallers(b) ? { at: 0, room: 0 } : own(n);
     });
     session.args = args.at;
-    this.words(session).fill(0)[2] = this.blocking;
+    this.words(session).set([0, 0, this.blocking, 0, BASE]);
   }
 
   /** @param {WasmSession} session */
   words(session) {
-    return new Uint32Array(this.memory.buffer, session.args, 4 + session.blocks.length);
+    return new Uint32Array(this.memory.buffer, session.args, 5 + session.blocks.length);
   }
 
   /** @param {WasmSession} session @param {number} index @param {number} serial */
   execute(session, index, serial) {
     const words = this.words(session);
-    session.blocks.forEach((block, i) => (words[4 + i] = block.at));
+    session.blocks.forEach((block, i) => (words[5 + i] = block.at));
     const { pool } = this;
     const worth = this.worth(session, session.program.entries[index]);
     const threads = worth > 1 && pool ? Math.min(worth, pool.ready()) : 1;
@@ -205,7 +206,8 @@ export class WasmDevice extends Device {
     } catch (error) {
       // the other threads may wait for this one for ever
       if (threads > 1) pool?.stop();
-      words.fill(0, 0, 2);
+      words.set([0, 0]);
+      new Uint8Array(this.memory.buffer, BASE, 64).fill(0); // from now on there is one thread
       throw new DeviceError(`wasm: run: '${session.program.entries[index].name}' stopped: ${/** @type {Error} */ (error).message}.`);
     }
   }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..program.program import Buffer
 from .kernel import Kernel, cost
-from .wasm_bytes import OP, Function, get, i32, i64, memarg, module, put, tee, uleb
+from .wasm_bytes import module
 from .wasm_contraction import tiling
 from .wasm_depthwise import compile_depthwise
 from .wasm_dot import Dots
@@ -13,13 +13,10 @@ from .wasm_loops import WORTH, Compiled, compile_kernel
 from .wasm_quantised import QuantisedTiles, quantised_tiling
 from .wasm_scatter import compile_scatter
 from .wasm_streams import STREAMS, Streams, is_streamed
+from .wasm_threads import functions, run
 from .wasm_tile import Tiles
 
 __all__ = ["Module", "Place", "assemble", "places_of"]
-
-SPINS = 20000  # looks at the generation before a thread goes to sleep: about as long as waking it takes
-HEADER = 4  # words in front of the addresses
-BARRIER, BOUND = 0, 1  # numbers of the two functions that all modules have
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +76,18 @@ def assemble(
         numbers.setdefault(kernel, len(numbers))
     compiled = [_compile(kernel, relaxed) for kernel in numbers]
     names = [f"k{n}_{_word(kernel.name)}" for kernel, n in numbers.items()]
-    functions = [("", 3, 0, _barrier()), ("", 4, 1, _bound())]
-    functions += [(name, c.parameters, 0, c.body) for name, c in zip(names, compiled, strict=True)]
+    shared = functions()
+    rows = [*shared, *((name, c.parameters, 0, c.body) for name, c in zip(names, compiled, strict=True))]
     calls = [(numbers[kernels[kernel]], buffers) for kernel, buffers in steps]
     works = [
         _work(kernels[kernel], compiled[n], buffers, places)
         for (kernel, buffers), (n, _) in zip(steps, calls, strict=True)
     ]
+    every = [(len(shared) + n, buffers, compiled[n].total, compiled[n].grain) for n, buffers in calls]
     for name, start, stop in entries:
-        functions.append((f"run_{name}", 3, 0, _run(calls[start:stop], works[start:stop], compiled)))
-    data, flag = module(functions)
+        part = works[start:stop]
+        rows.append((f"run_{name}", 3, 0, run(every[start:stop], [w.alone for w in part], meetings(part))))
+    data, flag = module(rows)
     sizes = tuple((compiled[n].total, compiled[n].grain) for n, _ in calls)
     return Module(data, flag, tuple(names[numbers[kernel]] for kernel in kernels), sizes)
 
@@ -155,83 +154,3 @@ def meetings(works: Sequence[Work]) -> list[bool]:
 
 def _word(name: str) -> str:
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in name)[:60]
-
-
-def _bound() -> bytes:
-    """(thread, threads, total, grain) → where the thread's piece begins, which is where the one before ends."""
-    f = Function(4)
-    thread, threads, total, grain = map(get, range(4))
-    at = f.local("i32")
-    pieces = total + grain + OP["i32.add"] + i32(1) + OP["i32.sub"] + grain + OP["i32.div_u"]
-    # rounded up, so that a single piece is thread 0's, which is surely awake
-    share = (
-        pieces + thread + OP["i32.mul"] + threads + OP["i32.add"] + i32(1) + OP["i32.sub"] + threads + OP["i32.div_u"]
-    )
-    least = tee(at) + total + get(at) + total + OP["i32.lt_u"] + OP["select"]
-    return f.body(share + grain + OP["i32.mul"] + least)
-
-
-def _barrier() -> bytes:
-    """(args, thread, threads): return when all threads have come here."""
-    f = Function(3)
-    args, thread, threads = map(get, range(3))
-    old, left = f.local("i32"), f.local("i32")
-    word = memarg(0, 2)
-    generation, asleep = (args + OP["i32.atomic.load"] + memarg(at, 2) for at in (4, 12))
-    alone = threads + i32(2) + OP["i32.lt_u"] + OP["if"] + OP["return"] + OP["end"]
-    last = args + i32(1) + OP["i32.atomic.rmw.add"] + word + i32(1) + OP["i32.add"] + threads + OP["i32.eq"] + OP["if"]
-    reset = (
-        args
-        + i32(0)
-        + OP["i32.atomic.store"]
-        + word
-        + args
-        + i32(1)
-        + OP["i32.atomic.rmw.add"]
-        + memarg(4, 2)
-        + OP["drop"]
-    )
-    notify = args + i32(-1) + OP["memory.atomic.notify"] + memarg(4, 2) + OP["drop"]
-    notify = (
-        asleep + OP["if"] + notify + OP["end"] + OP["return"] + OP["end"]
-    )  # a call that takes long, though few sleep
-    changed = generation + get(old) + OP["i32.ne"] + OP["if"] + OP["return"] + OP["end"]
-    fewer = get(left) + i32(1) + OP["i32.sub"] + tee(left) + OP["br_if"] + b"\0" + OP["end"]
-    spin = i32(SPINS) + put(left) + OP["loop"] + changed + fewer
-    may_block = thread + args + OP["i32.load"] + memarg(8, 2) + OP["i32.or"] + OP["if"]
-    lie_down, get_up = (args + i32(n) + OP["i32.atomic.rmw.add"] + memarg(12, 2) + OP["drop"] for n in (1, -1))
-    wait = lie_down + args + get(old) + i64(-1) + OP["memory.atomic.wait32"] + memarg(4, 2) + OP["drop"] + get_up
-    sleep = (
-        OP["loop"]
-        + may_block
-        + wait
-        + OP["end"]
-        + generation
-        + get(old)
-        + OP["i32.eq"]
-        + OP["br_if"]
-        + b"\0"
-        + OP["end"]
-    )
-    return f.body(alone + generation + put(old) + last + reset + notify + spin + sleep)
-
-
-def _run(calls: Sequence[tuple[int, tuple[int, ...]]], works: Sequence[Work], compiled: Sequence[Compiled]) -> bytes:
-    """(args, thread, threads): this thread's piece of each step; a barrier where a step needs what others did."""
-    f = Function(3)
-    args, thread, threads = map(get, range(3))
-    begin, end = f.local("i32"), f.local("i32")
-    meet = args + thread + threads + OP["call"] + uleb(BARRIER)
-    code = bytearray()
-    *before, after = meetings(works)
-    for (n, buffers), barrier in zip(calls, before, strict=True):
-        code += meet if barrier else b""
-        size = i32(compiled[n].total) + i32(compiled[n].grain) + OP["call"] + uleb(BOUND)
-        code += thread + threads + size + put(begin)
-        code += thread + i32(1) + OP["i32.add"] + threads + size + put(end)
-        code += get(begin) + get(end) + OP["i32.lt_u"] + OP["if"]
-        for b in buffers:
-            code += args + OP["i32.load"] + memarg(4 * (HEADER + b), 2)
-        code += get(begin) + get(end) + OP["call"] + uleb(2 + n) + OP["end"]
-    code += meet if after else b""
-    return f.body(bytes(code))

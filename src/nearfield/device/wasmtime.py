@@ -48,10 +48,12 @@ __all__ = ["WasmDevice", "describe"]
 
 PAGE = 65536
 PAGES = 65536
-RESERVED = 1024  # nothing lives near address 0, so that a wrong address of 0 harms nobody
+TICKETS = 1024  # address of 64 bytes for each thread; nothing lives near address 0, so that a wrong 0 harms nobody
+MOST_THREADS = 512
+RESERVED = TICKETS + 64 * MOST_THREADS
 MODULES = 64  # compiled modules remembered
 WORTH_A_THREAD = 100_000  # operations: below this, waking a thread costs more than it brings
-HEADER = 4  # words in front of the addresses in a block of arguments
+HEADER = 5  # words in front of the addresses in a block of arguments
 
 
 _devices: "WeakSet[WasmDevice]" = WeakSet()
@@ -73,9 +75,9 @@ def describe() -> str:
 def _threads() -> int:
     text = os.environ.get("NEARFIELD_THREADS", "")
     if not text:
-        return os.cpu_count() or 1
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise DeviceError(f"wasm: NEARFIELD_THREADS is {text!r}; accepted are 1 to 1024.")
+        return min(os.cpu_count() or 1, MOST_THREADS)
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise DeviceError(f"wasm: NEARFIELD_THREADS is {text!r}; accepted are 1 to {MOST_THREADS}.")
     return int(text)
 
 
@@ -322,6 +324,7 @@ class WasmSession(NativeSession):
         threads = min(self.device.limits["threads"], call.cost // WORTH_A_THREAD)
         error = self._caller(entry, 0, 1)() if threads < 2 else self._together(entry, threads)
         if error is not None:
+            self.device.view[TICKETS:RESERVED] = bytes(RESERVED - TICKETS)
             raise DeviceError(f"wasm: {entry}: {error}. The outputs are not valid; other tensors still are.")
 
     def _address(
@@ -359,6 +362,7 @@ class WasmSession(NativeSession):
         program, words = self.program, self._words
         ctypes.memset(ctypes.addressof(words), 0, ctypes.sizeof(words))
         words[2] = 1  # thread 0 may block: this is no browser's page
+        words[4] = TICKETS
         arena = self._keep(program.arena) if program.arena else 0
         for number, buffer in enumerate(program.buffers):
             if buffer.kind == "scratch":
