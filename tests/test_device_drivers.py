@@ -51,10 +51,16 @@ def test_trap(wasm: Device, threads: int) -> None:
     """A trap in one thread is an error in all, hangs none, and leaves other memory and the Session usable."""
     wasm.limits["threads"] = threads
     session, other = wasm.load(trap()), loaded(wasm)
+    from nearfield.device.wasmtime import RESERVED, TICKETS, WasmDevice
+
+    assert isinstance(wasm, WasmDevice)
+    tickets = wasm.view[TICKETS:RESERVED]
     x, keep = upload(wasm, *[0.0] * 100), upload(wasm, *range(COUNT))
     for _ in range(3):
+        tickets[8] = 1  # of those that a thread took before it trapped
         with pytest.raises(DeviceError, match=r"wasm: fail: .*divide by zero"):
             session.run("fail", [x])
+        assert not any(tickets)
     wasm.write(x, bytes(400))
     assert download(session.run("work", [x])[0]) == [1.0] * 100
     assert download(other.run("predict", [keep])[0]) == [0, 4, 8, 12, 16, 20]
