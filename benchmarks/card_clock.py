@@ -1,4 +1,4 @@
-"""What takes a graphics card so little time that the host would be measured: products with a vector, simple functions.
+"""What takes a graphics card so little time that the host would be measured: products, simple functions, rows.
 
     python -m benchmarks.card_clock [--only word] [--rounds 40] [--small]
 
@@ -17,6 +17,7 @@ import numpy as np
 import wgpu
 
 import nearfield as nf
+from nearfield import nn
 from nearfield.compiler.build import build
 from nearfield.device import open_device
 from nearfield.device.call import find
@@ -31,13 +32,14 @@ COUNT = 32  # matrices: together they are larger than a card's cache
 
 @dataclass(frozen=True)
 class Case:
-    """A function, its inputs, what it should give, and the bytes that it moves at the least."""
+    """A function, its inputs, how its outputs should begin, and its work: the least of bytes moved, or operations."""
 
     name: str
     function: Callable[..., Sequence[Tensor]]
     inputs: list[np.ndarray]
     want: dict[int, np.ndarray]
-    moved: float
+    work: float
+    unit: str = "GB/s"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,24 @@ def simple(name: str, count: int, dtype: str, function: Callable[..., Tensor], i
     return Case(f"{name}, {dtype}", lambda *xs: [function(*xs)], arrays, {0: want}, arrays[0].nbytes * (inputs + 1.0))
 
 
+def rows(name: str, count: int, function: Callable[[Tensor], Tensor]) -> Case:
+    """A function of each row of 1024 numbers."""
+    some = np.random.default_rng(0).uniform(-4, 4, (64, 1024)).astype("float32")
+    array = np.tile(some, (count >> 16, 1))
+    with nf.use("reference"):
+        want = np.asarray(function(nf.asarray(some))).astype("float64")
+    title = f"{name}, {len(array)} rows of 1024"
+    moved = array.nbytes * (1 + want.size / some.size)
+    return Case(title, lambda x: [function(x)], [array], {0: want}, moved)
+
+
+def square(n: int) -> Case:
+    """A product of two matrices."""
+    x, w = (np.random.default_rng(i).uniform(-1, 1, (n, n)).astype("float32") for i in range(2))
+    want = x[:64].astype("float64") @ w.astype("float64")
+    return Case(f"matmul {n}, float32", lambda x, w: [x @ w], [x, w], {0: want}, 2.0 * n**3, "GFLOP/s")
+
+
 def loaded(device: WgpuDevice, case: Case) -> tuple[WgpuSession, list[Any]]:
     """The case's Program on the device, and its inputs."""
     given = [Tensor(Node(None, (), {}, a.shape, nf.asarray(np.zeros(1, a.dtype)).dtype)) for a in case.inputs]
@@ -171,10 +191,11 @@ def line(device: WgpuDevice, case: Case, rounds: int) -> str:
     for n, want in case.want.items():
         dtype = session.program.buffers[session.program.entries[0].outputs[n]].dtype
         got = np.frombuffer(device.read(outputs[n], want.size * np.dtype(dtype).itemsize), dtype)
-        apart = max(apart, float(np.linalg.norm(got - want) / np.linalg.norm(want)))
+        apart = max(apart, float(np.linalg.norm(got - want.ravel()) / np.linalg.norm(want)))
     session.close()
     us = statistics.median(times)
-    return f"{case.name:44} {us:9.1f} µs (least {min(times):.1f})  {case.moved / us / 1e3:6.0f} GB/s  error {apart:.0e}"
+    rate = f"{case.work / us / 1e3:6.0f} {case.unit:7}"
+    return f"{case.name:44} {us:9.1f} µs (least {min(times):.1f})  {rate}  error {apart:.0e}"
 
 
 def cases(small: bool) -> list[tuple[str, Callable[[], Case]]]:
@@ -196,6 +217,16 @@ def cases(small: bool) -> list[tuple[str, Callable[[], Case]]]:
         found.append(
             (f"gate {dtype}", lambda d=dtype, s=size: simple("a tanh(b)", s, d, lambda a, b: a * nf.tanh(b), 2))
         )
+    kinds_of_rows: dict[str, Callable[[Tensor], Tensor]] = {
+        "softmax": nn.softmax,
+        "layer norm": lambda x: nn.layer_norm(x, nf.ones(1024), nf.zeros(1024)),
+        "sum": lambda x: nf.sum(x, axis=-1),
+        "max": lambda x: nf.max(x, axis=-1),
+    }
+    for name, function in kinds_of_rows.items():
+        for size in (count >> 1, 2 * count):
+            found.append((f"rows {name}", lambda f=function, n=name, s=size: rows(n, s, f)))
+    found += [(f"matmul {n}", lambda n=n: square(n)) for n in ((128,) if small else (1024, 4096))]
     return found
 
 
