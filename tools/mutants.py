@@ -106,7 +106,7 @@ MUTANTS = [
     Mutant("joined before they are rounded", "compiler/join.py", "(widened or not casts)", "casts < 3", JOIN),
     Mutant("products that are needed without bias", "compiler/join.py", "len(users) != 1 or self", "self", JOIN),
     Mutant("an odd number of parts", "compiler/split.py", "sums = [*pairs, *sums[2 * len(pairs) :]]", "sums = pairs", JOIN),
-    Mutant("order of groups", "compiler/fuse.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", KERNELS + "waits"),
+    Mutant("order of groups", "compiler/group.py", "if any(at in self.needs[s] for s in sources if s != at):", "if False:", KERNELS + "waits"),
     Mutant("serial numbers of what a step writes", "device/call.py", "serials[place] = inputs[place].serial = next_serial()",
            "serials[place] = inputs[place].serial", "tests/test_steady.py -k predictions"),
     Mutant("inputs that are others than before", "device/call.py", "if place in call.taken or (call.taken and", "if (call.taken and",

@@ -37,23 +37,22 @@ def run(steps: Sequence[tuple[int, Sequence[int], int, int]], alone: Sequence[bo
     f = Function(3)
     args, thread, threads = map(get, range(3))
     begin, end, tickets = (f.local("i32") for _ in range(3))
-    code = args + OP["i32.load"] + memarg(16, 2) + put(tickets)
     meet = args + thread + threads + OP["call"] + uleb(BARRIER)
     own = get(tickets) + thread + i32(LINE) + OP["i32.mul"] + OP["i32.add"]
     used = stretch = 0  # tickets taken since the last barrier, and which half of the lines they are in
-    parts = [code]
+    parts = [args + OP["i32.load"] + memarg(16, 2) + put(tickets)]
     for (function, buffers, total, grain), single, barrier in zip(steps, alone, meetings, strict=False):
         if barrier or used == SLOTS:
             parts.append(meet + _cleared(own, stretch, used))
             used, stretch = 0, 1 - stretch if used else stretch
         call = b"".join(args + OP["i32.load"] + memarg(4 * (HEADER + b), 2) for b in buffers)
         if single:
-            parts.append(
-                thread + OP["i32.eqz"] + OP["if"] + call + i32(0) + i32(total) + OP["call"] + uleb(function) + OP["end"]
-            )
+            whole = call + i32(0) + i32(total) + OP["call"] + uleb(function)
+            parts.append(thread + OP["i32.eqz"] + OP["if"] + whole + OP["end"])
             continue
         slot = get(tickets) + i32(4 * (SLOTS * stretch + used)) + OP["i32.add"]
         take = slot + thread + threads + i32(total) + i32(grain) + OP["call"] + uleb(TAKE) + put(end) + tee(begin)
+        # nothing is left when begin is not below end
         work = call + get(begin) + get(end) + OP["call"] + uleb(function)
         again = get(end) + OP["i32.lt_u"] + OP["if"] + work + OP["br"] + b"\1" + OP["end"]
         parts.append(OP["loop"] + take + again + OP["end"])
@@ -64,7 +63,7 @@ def run(steps: Sequence[tuple[int, Sequence[int], int, int]], alone: Sequence[bo
 
 
 def _cleared(own: bytes, stretch: int, used: int) -> bytes:
-    """New tickets for a stretch that all have left; the other half of the line serves meanwhile."""
+    """New tickets, two at a time, for a stretch that all have left; the other half of the line serves meanwhile."""
     words = range(4 * SLOTS * stretch, 4 * (SLOTS * stretch + used), 8)
     return b"".join(own + i64(0) + OP["i64.store"] + memarg(at, 3) for at in words)
 
@@ -73,11 +72,26 @@ def _take() -> bytes:
     """(slot, thread, threads, total, grain) → begin and end of a piece that nobody else has; both 0 when all is taken.
 
     slot  address of the step's ticket in the line of thread 0
+
+    In Python, where tickets are numbers and next_ticket counts one up, atomically:
+
+        pieces = ceil(total / grain)
+        for owner in thread, thread + 1, … (after the last 0), all of them:
+            first = ceil(pieces * owner / threads)
+            size = ceil(pieces * (owner + 1) / threads) - first
+            head = ceil(size / 2) if threads > 1 else size
+            small = ceil(size / PARTS)
+            ticket = next_ticket(owner)
+            at = head + (ticket - 1) * small if ticket else 0
+            if at < size:
+                length = small if ticket else head
+                return (first + at) * grain, min((first + min(at + length, size)) * grain, total)
+        return 0, 0
     """
     f = Function(5)
     slot, thread, threads, total, grain = map(get, range(5))
     owner, left, pieces, first, size, head, ticket, at = (f.local("i32") for _ in range(8))
-    one, add, sub = i32(1), OP["i32.add"], OP["i32.sub"]
+    one, add, sub, mul = i32(1), OP["i32.add"], OP["i32.sub"], OP["i32.mul"]
 
     def rounded_up(number: bytes, divisor: bytes) -> bytes:
         return number + divisor + add + one + sub + divisor + OP["i32.div_u"]
@@ -88,68 +102,58 @@ def _take() -> bytes:
 
     def share(number: bytes) -> bytes:
         # rounded up, so that a single piece is thread 0's, which is surely awake
-        return rounded_up(get(pieces) + number + OP["i32.mul"], threads)
+        return rounded_up(get(pieces) + number + mul, threads)
 
     start = thread + put(owner) + threads + put(left) + rounded_up(total, grain) + put(pieces)
     bounds = share(get(owner)) + put(first) + share(get(owner) + one + add) + get(first) + sub + put(size)
-    several = threads + one + OP["i32.gt_u"]
+    several = threads + one + OP["i32.gt_u"]  # 0 or 1: the shift that halves, and what rounds up before it
     half = get(size) + several + add + several + OP["i32.shr_u"] + put(head)
     small = get(size) + i32(PARTS - 1) + add + i32(PARTS) + OP["i32.div_u"]
-    place = slot + get(owner) + i32(LINE) + OP["i32.mul"] + add
+    place = slot + get(owner) + i32(LINE) + mul + add
     number = place + one + OP["i32.atomic.rmw.add"] + memarg(0, 2) + tee(ticket)
-    begin = number + one + sub + small + OP["i32.mul"] + get(head) + add + i32(0) + get(ticket) + OP["select"] + tee(at)
+    begin = number + one + sub + small + mul + get(head) + add + i32(0) + get(ticket) + OP["select"] + tee(at)
     length = small + get(head) + get(ticket) + OP["select"]
-    piece = get(first) + get(at) + add + grain + OP["i32.mul"]
-    piece += get(first) + get(at) + length + add + smaller(at, get(size)) + add + grain + OP["i32.mul"]
+    piece = get(first) + get(at) + add + grain + mul
+    piece += get(first) + get(at) + length + add + smaller(at, get(size)) + add + grain + mul
     piece += smaller(at, total) + OP["return"]
     found = begin + get(size) + OP["i32.lt_u"] + OP["if"] + piece + OP["end"]
-    other = (
-        get(owner) + one + add + tee(owner) + i32(0) + get(owner) + threads + OP["i32.lt_u"] + OP["select"] + put(owner)
-    )
+    following = get(owner) + one + add + tee(owner)
+    is_thread = get(owner) + threads + OP["i32.lt_u"]
+    other = following + i32(0) + is_thread + OP["select"] + put(owner)
     again = get(left) + one + sub + tee(left) + OP["br_if"] + b"\0"
     return f.body(start + OP["loop"] + bounds + half + found + other + again + OP["end"] + i32(0) + i32(0))
 
 
 def _barrier() -> bytes:
-    """(args, thread, threads): return when all threads have come here."""
+    """(args, thread, threads): return when all threads have come here.
+
+    The last to come begins the next generation and wakes those who sleep. The others look for that, and go to sleep
+    after SPINS looks, if they may.
+    """
     f = Function(3)
     args, thread, threads = map(get, range(3))
     old, left = f.local("i32"), f.local("i32")
-    word = memarg(0, 2)
-    generation, asleep = (args + OP["i32.atomic.load"] + memarg(at, 2) for at in (4, 12))
+    arrived, generation, may_sleep, asleep = (memarg(4 * word, 2) for word in range(4))  # docs/spec/program.md, 4
+    add, back = OP["i32.atomic.rmw.add"], OP["br_if"] + b"\0"
+    now = args + OP["i32.atomic.load"] + generation
+    sleepers = args + OP["i32.atomic.load"] + asleep
+
     alone = threads + i32(2) + OP["i32.lt_u"] + OP["if"] + OP["return"] + OP["end"]
-    last = args + i32(1) + OP["i32.atomic.rmw.add"] + word + i32(1) + OP["i32.add"] + threads + OP["i32.eq"] + OP["if"]
-    reset = (
-        args
-        + i32(0)
-        + OP["i32.atomic.store"]
-        + word
-        + args
-        + i32(1)
-        + OP["i32.atomic.rmw.add"]
-        + memarg(4, 2)
-        + OP["drop"]
-    )
-    notify = args + i32(-1) + OP["memory.atomic.notify"] + memarg(4, 2) + OP["drop"]
-    notify = (
-        asleep + OP["if"] + notify + OP["end"] + OP["return"] + OP["end"]
-    )  # a call that takes long, though few sleep
-    changed = generation + get(old) + OP["i32.ne"] + OP["if"] + OP["return"] + OP["end"]
-    fewer = get(left) + i32(1) + OP["i32.sub"] + tee(left) + OP["br_if"] + b"\0" + OP["end"]
-    spin = i32(SPINS) + put(left) + OP["loop"] + changed + fewer
-    may_block = thread + args + OP["i32.load"] + memarg(8, 2) + OP["i32.or"] + OP["if"]
-    lie_down, get_up = (args + i32(n) + OP["i32.atomic.rmw.add"] + memarg(12, 2) + OP["drop"] for n in (1, -1))
-    wait = lie_down + args + get(old) + i64(-1) + OP["memory.atomic.wait32"] + memarg(4, 2) + OP["drop"] + get_up
-    sleep = (
-        OP["loop"]
-        + may_block
-        + wait
-        + OP["end"]
-        + generation
-        + get(old)
-        + OP["i32.eq"]
-        + OP["br_if"]
-        + b"\0"
-        + OP["end"]
-    )
-    return f.body(alone + generation + put(old) + last + reset + notify + spin + sleep)
+    last = args + i32(1) + add + arrived + i32(1) + OP["i32.add"] + threads + OP["i32.eq"]
+    reset = args + i32(0) + OP["i32.atomic.store"] + arrived
+    begin = args + i32(1) + add + generation + OP["drop"]
+    wake = args + i32(-1) + OP["memory.atomic.notify"] + generation + OP["drop"]
+    notify = sleepers + OP["if"] + wake + OP["end"]  # to wake takes long, also when nobody sleeps
+    release = last + OP["if"] + reset + begin + notify + OP["return"] + OP["end"]
+
+    changed = now + get(old) + OP["i32.ne"] + OP["if"] + OP["return"] + OP["end"]
+    fewer = get(left) + i32(1) + OP["i32.sub"] + tee(left)
+    spin = i32(SPINS) + put(left) + OP["loop"] + changed + fewer + back + OP["end"]
+
+    may_block = thread + args + OP["i32.load"] + may_sleep + OP["i32.or"]
+    lie_down, get_up = (args + i32(n) + add + asleep + OP["drop"] for n in (1, -1))
+    wait = args + get(old) + i64(-1) + OP["memory.atomic.wait32"] + generation + OP["drop"]
+    nap = may_block + OP["if"] + lie_down + wait + get_up + OP["end"]
+    same = now + get(old) + OP["i32.eq"]
+    sleep = OP["loop"] + nap + same + back + OP["end"]
+    return f.body(alone + now + put(old) + release + spin + sleep)
