@@ -16,11 +16,8 @@ from weakref import ref
 __all__ = ["Surroundings", "is_stateful"]
 
 MOST = 10_000  # things that are looked at: what is larger is data
-FOREIGN = {
-    *sys.stdlib_module_names,
-    __name__.partition(".")[0],
-    "numpy",
-}  # their functions and objects are not followed
+# Packages whose functions and objects are not followed.
+FOREIGN = {*sys.stdlib_module_names, __name__.partition(".")[0], "numpy"}
 HOLDERS = (partial, MethodType, staticmethod, classmethod, ref)
 
 

@@ -20,9 +20,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-count_reference = count(
-    1
-).__next__  # called when something comes to refer to Nodes: an operation, a list of what is read
+# Called when something comes to refer to Nodes: an operation, a list of what is read.
+count_reference = count(1).__next__
 
 
 class Node:

@@ -58,7 +58,7 @@ def accuracy(prediction: Tensor, target: Tensor) -> Tensor:
     """1 where the largest score is the target's, else 0; per example.
 
     prediction  [n, ..., c] with target [n, ...] of labels or [n, ..., c] of probabilities; or logits [n] or [n, 1]
-                with 0 and 1, [n] or [n, 1]
+                with target [n] or [n, 1] of 0 and 1
     returns     [n], the average where an example has several targets
     """
     guess, truth = _labels(prediction, target)
