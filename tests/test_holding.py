@@ -364,6 +364,32 @@ def test_after_an_error_in_the_middle() -> None:
     np.testing.assert_array_equal(model[1].weight.numpy(), like[1].weight.numpy())
 
 
+def test_no_memory_for_what_is_made_of_weights() -> None:
+    """They have changed: the next call makes it again, and does not take what was made of the old ones."""
+    device = current_device()
+    if device.name == "reference":
+        return
+    model, _, step = trained(96)
+    predict = nf.jit(lambda x: model(x))
+    x = nf.asarray(np.tile(X, (10, 1)))  # so many rows that weights are laid out anew
+    for _ in range(4):
+        step(x)
+        for _ in range(3):  # once would not be worth it
+            predict(x)
+    step(x)
+
+    def full(nbytes: int) -> Any:
+        raise DeviceError("full")
+
+    alloc, device.alloc = device.alloc, full  # type: ignore[method-assign]
+    try:
+        with pytest.raises(DeviceError, match="full"):
+            predict(x)
+    finally:
+        device.alloc = alloc  # type: ignore[method-assign]
+    np.testing.assert_allclose(predict(x).numpy(), model(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_state_given_as_an_argument() -> None:
     """A parameter that is an input as well keeps its value for the whole step."""
     model, _, step = trained(4)

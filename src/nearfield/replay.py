@@ -229,8 +229,10 @@ class Replay:
         if versions == self.versions:
             self.steady.calls += 1
             return self.steady.made.memories
-        self.versions, self.token = versions, next_serial()
-        return self.steady.inputs(memories)
+        self.token = next_serial()
+        more = self.steady.inputs(memories)
+        self.versions = versions  # not before: there may be no memory to make it in
+        return more
 
 
 def _shares(changed: list[int], holdings: list[Holding]) -> list[Share | None]:
