@@ -69,6 +69,18 @@ def test_claim() -> None:
         assert compile_scatter(other, relaxed=True) is None
 
 
+@pytest.mark.parametrize(
+    ("rows", "width", "n", "pieces"),
+    [(1000, 1, 100, 1), (1000, 16, 1000, 1), (1000, 64, 1000, 2), (100, 256, 300, 16), (10, 8, 10_000, 32)],
+)
+def test_pieces(rows: int, width: int, n: int, pieces: int) -> None:
+    """Each piece looks at all rows: of narrow ones nothing would be left to share, if there are many."""
+    kernel, _, _ = op_kernel("put_add", [normal(rows, width), places(n, rows)], {"axis": 0, "n": n})
+    made = compile_scatter(kernel, relaxed=True)
+    assert made is not None
+    assert -(-made.total // made.grain) == pieces
+
+
 # places, the indices' shape, what stands before and after the places: fewer and more than one list and one block
 LONG_ROWS = [
     (30, (7,), (), (32,)),

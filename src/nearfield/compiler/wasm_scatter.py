@@ -5,6 +5,8 @@ looked at once by each thread, and added if its place is in the thread's part of
 place, and the sums have one order, whatever the number of threads.
 """
 
+from math import prod
+
 from .. import scalar as k
 from .kernel import Kernel, Store, vary
 from .scatter import Scatter, scatter_of
@@ -15,6 +17,7 @@ from .wasm_schedule import PIECES, Schedule, extent, simplified
 __all__ = ["compile_scatter"]
 
 TYPES = ("float32", "int32", "uint32")  # that are stored as they are computed
+LOOK = 64  # elements that are added in the time that it takes to look whether a row is in a part, if half of them are
 UNROLLED = 4  # vectors of a row that are added side by side
 
 
@@ -25,7 +28,15 @@ def compile_scatter(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
         return None
     body = _Adding(kernel, found, relaxed).written()
     total = extent(found.axis)
-    return Compiled(len(kernel.arguments) + 2, body, total, -(-total // PIECES))
+    return Compiled(len(kernel.arguments) + 2, body, total, -(-total // _pieces(found)))
+
+
+def _pieces(scatter: Scatter) -> int:
+    """In how many pieces looking at all rows again for each takes no longer than the adding."""
+    width = prod(map(extent, (*scatter.before, *scatter.after)))
+    rows = prod(map(extent, scatter.rows))
+    work = width * (rows + extent(scatter.axis))
+    return max(1, min(PIECES, work // max(1, rows * LOOK)))
 
 
 def _scatter_of(kernel: Kernel) -> Scatter | None:
