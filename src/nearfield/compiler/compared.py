@@ -50,29 +50,35 @@ class _Origins:
         self.rounded: dict[int, frozenset[int]] = {}
         self.products: set[int] = set()  # and what is made of one exactly
 
-    def is_exact(self, i: int, line: Line) -> bool:
+    def is_exact(self, line: Line) -> bool:
         """Whether the line has the same value wherever it is computed, of the same arguments."""
-        of_product = not self.products.isdisjoint(line.args)
         if line.dtype.kind == "f" and (line.op == "multiply" or line.op in SUMS):
-            if line.op == "multiply":
-                self.products.add(i)
-            alone = line.op == "multiply" or (not of_product and self.is_of_two(line))
+            alone = line.op == "multiply" or (not self.is_of_product(line) and self.is_of_two(line))
             alone = alone and line.dtype.itemsize > 2  # a float16 is rounded where it is stored, and only there
             return alone and all(self.of[a] <= self.stored for a in line.args)
-        if of_product:
-            self.products.add(i)
         return line.dtype.kind != "f" or line.op in EXACT or REGISTRY[line.op].family in ("movement", "source")
+
+    def is_of_product(self, line: Line) -> bool:
+        """Whether an argument is a product of reals that the line's own kernel computes."""
+        return not self.products.isdisjoint(line.args)
+
+    def is_product(self, line: Line) -> bool:
+        """Whether the line is such a product, or made of one and no sum."""
+        if line.dtype.kind == "f" and line.op == "multiply":
+            return True
+        return self.is_of_product(line) and not (line.dtype.kind == "f" and line.op in SUMS)
 
     def is_of_two(self, line: Line) -> bool:
         """Whether a sum has no order."""
         return line.op != "sum" or prod(self.lines[line.args[0]].shape) <= 2 * prod(line.shape)
 
     def follow(self, line: Line) -> None:
+        """Take in the next line of the Graph."""
         i = len(self.of)
         if line.op == "input":
             self.of.append(frozenset())
             return
-        exact = self.is_exact(i, line)
+        exact = self.is_exact(line)
         made = frozenset().union(*(self.of[a] for a in line.args)) if exact else frozenset((i,))
         if not exact:
             self.rounded[i] = made
@@ -80,8 +86,8 @@ class _Origins:
         if i in self.stored and loose:
             self.rounded[i] = frozenset().union(*(self.rounded[n] for n in loose))
             made = made - loose | {i}
-        if i in self.stored:
-            self.products.discard(i)
+        if i not in self.stored and self.is_product(line):
+            self.products.add(i)
         self.of.append(made)
 
     def clash(self, a: int, b: int) -> frozenset[int]:

@@ -48,7 +48,8 @@ class _Border:
         line = self.graph.lines[i]
         self.below[i] = frozenset([i]) if i in self.weights else frozenset().union(*(self.below[a] for a in line.args))
         own = 0 if self.moves(i) or i in self.weights else 1 if line.op in CHEAP_OPS else 2
-        own = own if line.op != "concat" else 1  # a condition
+        if line.op == "concat":
+            own = 1  # each element asks in which part it is
         self.work[i] = max([own, *(self.work[a] for a in line.args)])
 
     def moves(self, i: int) -> bool:
