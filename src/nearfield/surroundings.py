@@ -27,9 +27,9 @@ def is_stateful(x: Any) -> bool:
 
 
 class Surroundings:
-    """What was found.
+    """What a function reaches without being given it.
 
-    owners   the objects with state, each once
+    owners   the objects with state that were found, each once
     """
 
     def __init__(self, function: Any) -> None:

@@ -51,8 +51,9 @@ def _points(kernel: Kernel) -> tuple[tuple[K, ...], list[tuple[Store, ...]], boo
         every = [s for lane in found for s in lane]
         wide = widths([s.value for s in every], every, kernel.arguments)
         if all(s.argument in wide for s in kernel.stores) if small else wide:
-            axes = (*kernel.axes[:-1], last)
-            return *(_twice(last, found) if count > VECTOR and len(axes) == 1 else (axes, found)), False
+            if count > VECTOR and len(kernel.axes) == 1:
+                return *_twice(last, found), False
+            return (*kernel.axes[:-1], last), found, False
     if not small:
         return kernel.axes, [kernel.stores], False
     total = prod(kernel.extents)  # stored in the order of the grid, four at a time
