@@ -138,6 +138,12 @@ def test_softmax_is_one_kernel() -> None:
     assert kernels_of(e / nf.sum(e, axis=-1, keepdims=True)) == 1
 
 
+@pytest.mark.parametrize(("rows", "kernels"), [(4096, 1), (64, 6)])
+def test_long_rows_are_cut_only_if_they_are_few(rows: int, kernels: int) -> None:
+    """Many rows keep a graphics card busy as they are; maximum, sum and quotient of few are folded in parts."""
+    assert kernels_of(nn.softmax(placeholder(rows, 16384))) == kernels
+
+
 def test_layer_norm_is_one_kernel() -> None:
     """Mean, variance, scale and shift of a row together."""
     x, scale, shift = inputs((64, 100), (100,), (100,))

@@ -95,6 +95,7 @@ MUTANTS = [
            'return mul(small, k.const(common, "index"))', "tests/test_index.py"),
     Mutant("quotients of negative sums", "index.py", "shift = -(rest.low // n)\n        qc, rc = qc - shift", "shift = -(rest.low // n)\n        qc, rc = qc", "tests/test_index.py"),
     Mutant("bounds of an index", "index.py", "if d.high < 0:\n        return k.const(True", "if d.high <= 0:\n        return k.const(True", "tests/test_index.py"),
+    Mutant("long rows are cut", "compiler/simplify.py", "            most = ROWS\n", "            pass\n", "tests/test_compiler.py -k long_rows"),
     Mutant("long reductions", "compiler/simplify.py", "a if a < axis else a + 1 for a in axes", "a if a <= axis else a + 1 for a in axes",
            KERNELS + "long"),
     Mutant("fusion of epilogues", "compiler/fuse.py", "return not (self.anchor(i) or self.passes(i) or self.goes_on(i))", "return True", COMPILER),

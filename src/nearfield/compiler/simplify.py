@@ -11,6 +11,7 @@ __all__ = ["simplify"]
 
 MOVES = {"expand", "permute", "reshape", "slice"}
 SPLIT = {"webgpu": (4096, 4096), "wasm": (8192, 64)}  # shortest reduction to split, most results
+ROWS = 512  # most results on WebGPU where each is of neighbours: hundreds of threads share a row as it is
 WIDE, STRIP = 512, 64  # of rows so wide that each is on a page of its own, so many are folded before the next columns
 PARTS = 1 << 18  # of results, at the most, to be folded at the same time
 
@@ -100,6 +101,8 @@ class _Rewriter:
         if self.target == "wasm" and row >= WIDE and length >= 32 * STRIP and results * length >= 1 << 20:
             return max(2, source[axis] // STRIP)
         least, most = SPLIT[self.target]
+        if self.target == "webgpu" and row == 1:
+            most = ROWS
         if length < least or results > most or results * length < 16 * least:
             return 1
         return max(2, min(256, PARTS // max(results, 1), int(length**0.5)))

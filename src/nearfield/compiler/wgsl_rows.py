@@ -20,9 +20,10 @@ from .wgsl_wide import VECTOR, most_lanes, widths
 
 __all__ = ["spell_rows"]
 
-GROUP = 256  # threads of a workgroup: with half of them rows of 4 KiB take a fifth longer on an H100
+GROUP = 64  # threads of a workgroup, if a row has no more: the smaller they are, the less the last of them wait alone
 FEWEST, MOST = 4, 256  # threads for a row
 KEPT = 8  # vectors of a row that a thread keeps in registers: fewer, and it waits too often
+STORED = 4  # where as many are stored again and no more than GROUP threads share the row: stores hide what it waits for
 FEW = 512  # rows below which each gets as many threads as it can use
 SMALL = 4096  # results for which a thread each is too few to hide how long a load takes
 EACH = 4  # steps of a loop that are written one after the other
@@ -81,8 +82,10 @@ def _threads(kernel: Kernel, count: int) -> int:
     folds = [n for n in walk([s.value for s in kernel.stores]) if n.op == "reduce"]
     sizes = [prod(v.value[1] for v in n.value[1]) for n in folds] + [prod(kernel.extents[count:])]
     vectors = -(-max(sizes) // VECTOR)
-    wanted = vectors if prod(kernel.extents[:count]) < FEW else -(-vectors // KEPT)
-    most = MOST // VECTOR if any(t.itemsize < 4 for t in kernel.arguments) else MOST  # a word holds several rows
+    small = any(t.itemsize < 4 for t in kernel.arguments)
+    stored = not small and prod(kernel.extents[count:]) > 1 and vectors <= STORED * GROUP
+    wanted = vectors if prod(kernel.extents[:count]) < FEW else -(-vectors // (STORED if stored else KEPT))
+    most = MOST // VECTOR if small else MOST  # a word holds several rows
     return max(FEWEST, min(most, 1 << max(0, wanted - 1).bit_length()))
 
 

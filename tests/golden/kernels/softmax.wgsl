@@ -4,16 +4,16 @@ fn nf_isnan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f80000
 fn nf_div_f32(a: f32, b: f32) -> f32 { let s = select(1.0, 0.25, abs(b) > 4.0e37); return a * s / (b * s); }
 @group(0) @binding(0) var<storage, read_write> b0: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> b1: array<vec4<f32>>;
-var<workgroup> shared_0: array<vec4<f32>, 64>;
-var<workgroup> shared_1: array<vec4<f32>, 64>;
-var<workgroup> shared_2: array<vec4<f32>, 64>;
-var<workgroup> shared_3: array<vec4<f32>, 64>;
-@compute @workgroup_size(256)
+var<workgroup> shared_0: array<vec4<f32>, 16>;
+var<workgroup> shared_1: array<vec4<f32>, 16>;
+var<workgroup> shared_2: array<vec4<f32>, 16>;
+var<workgroup> shared_3: array<vec4<f32>, 16>;
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) index: u32) {
   let lid = i32(index);
   let t = lid % 32;
-  let row = i32(group.y * groups.x + group.x) * 8 + lid / 32;
+  let row = i32(group.y * groups.x + group.x) * 2 + lid / 32;
   let v1 = min(row, 31);
   let v2 = min(t, (24));
   let v3 = v1 * 25 + v2;
