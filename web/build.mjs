@@ -8,8 +8,8 @@ const TARGET = new URL("../src/nearfield/web/nearfield.js", import.meta.url);
 const BUDGET = 12_000;
 // Properties that only the runner itself uses get short names. None of them is in a file's JSON, in the interface
 // to pages or Python, or a property of the browser.
-const INTERNAL = `alive args attach blocking blocks callers checked compiled costs discard execute exported forget getSync gone
-  groups handles imports instantiated keep kept layouts missing most note own owned patched pipelines poolBytes remember
+const INTERNAL = `accept alive args attach blocking blocks callers checked compiled costs discard execute exported forget getSync gone
+  groups handles imports instantiated keep kept layouts link missing most note own owned patched pipelines pool poolBytes post ready remember
   report room serial serials sessions stale staging trouble watched words worth`.split(/\s+/);
 
 /** Methods of one line that throw are abstract: every device has its own, and only the type checker reads these. */

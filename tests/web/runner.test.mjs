@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { after, test } from "node:test";
 import { bridge, decode, load, openDevice, verify } from "../../src/nearfield/web/nearfield.js";
+import { makePool } from "../../web/src/threads.js";
 
 const root = new URL("../../", import.meta.url).pathname;
 const python = process.env.PYTHON ?? [`${root}.venv/bin/python`].find(existsSync) ?? "python3";
@@ -193,6 +194,32 @@ for (const threads of [1, 2, 3])
     assert.deepEqual([device.heap.used, device.heap.holes, device.heap.top], [0, [], device.heap.base]);
     device.close();
   });
+
+test("workers do each job once, and have left it before its memory can be given back", async () => {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared: true });
+  const done = new Int32Array(memory.buffer, 64, 1);
+  const pool = makePool(memory, 1024, 2);
+  const module = new WebAssembly.Module(file("late.wasm"));
+  const settled = async () => {
+    for (let i = 0; pool.ready() !== 3; i++) {
+      assert.ok(i < 500, "the workers are not ready after 5 s");
+      await sleep(10);
+    }
+  };
+  pool.post(() => ({ session: 1, module, names: ["main"] }));
+  await settled();
+  pool.start(1, 0, 64, 3);
+  pool.post(() => ({ session: 2 }));
+  assert.equal(done[0], 2);
+  for (let i = 0; i < 100; i++) {
+    pool.post(() => ({ session: 2 })); // the second is often read before it wakes anybody
+    pool.post(() => ({ session: 2 }));
+    if (i % 10 === 0) await settled();
+  }
+  await settled();
+  assert.equal(done[0], 2);
+  pool.stop();
+});
 
 test("what depends on weights alone is prepared once, and again when a weight was written", async () => {
   const device = await openDevice("wasm", { threads: 1 });

@@ -218,6 +218,19 @@ def safetensors(tensors: dict[str, np.ndarray]) -> bytes:
     return struct.pack("<Q", len(text)) + text + b"".join(v.tobytes() for v in tensors.values())
 
 
+# A worker's job that takes long, and then counts itself at its first argument.
+LATE = """
+(module
+  (import "env" "memory" (memory 1 65536 shared))
+  (func (export "run_main") (param $at i32) (param $thread i32) (param $threads i32)
+    (local $i i32)
+    (loop $more
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $more (i32.lt_u (local.get $i) (i32.const 30000000))))
+    (drop (i32.atomic.rmw.add (local.get $at) (i32.const 1)))))
+"""
+
+
 def write(directory: Path) -> None:
     """All samples, as files."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -225,6 +238,7 @@ def write(directory: Path) -> None:
         for make in (affine, pair, prepared, chain, image):
             (directory / f"{make.__name__}.{target}.nfp").write_bytes(encode(make(target)))
     (directory / "large.wasm.nfp").write_bytes(encode(affine("wasm", n=1 << 18, cost=100_000_000)))
+    (directory / "late.wasm").write_bytes(bytes(wasmtime.wat2wasm(LATE)))
     (directory / "broken.webgpu.nfp").write_bytes(encode(broken()))
     model = {
         "format": "nearfield-model",

@@ -7,6 +7,7 @@ const SESSION = 2;
 const ENTRY = 3;
 const THREADS = 4;
 const ARGS = 5;
+const JOB = 6; // SEQ of the last job; others are letters
 const WORKER = 8; // then two words for each worker: the last SEQ it is done with, and the last letter it has read
 const MOST_SPINS = 1e7;
 
@@ -58,18 +59,16 @@ function worker() {
       sessions[letter.session] = letter.names.map((/** @type {string} */ name) => exports["run_" + name]);
     } else delete sessions[letter.session];
     // SEQ before MAIL: a letter or job that comes after these reads wakes the wait below
-    let seen = Atomics.load(words, 0);
-    Atomics.store(words, 8 + 2 * k, seen);
+    let seen = Atomics.store(words, 8 + 2 * k, Atomics.load(words, 0));
     Atomics.store(words, 9 + 2 * k, letter.serial);
     while (Atomics.load(words, 1) === letter.serial) {
       // the next job often comes at once, and waking takes long
       for (let i = 0; i < 5000 && Atomics.load(words, 0) === seen; i++);
       Atomics.wait(words, 0, seen);
       const next = Atomics.load(words, 0);
-      if (next === seen || Atomics.load(words, 1) !== letter.serial) continue;
-      seen = next;
-      if (k < words[4]) sessions[words[2]][words[3]](words[5], k, words[4]);
-      Atomics.store(words, 8 + 2 * k, seen);
+      // letters wake, too, and the last job's words still stand then
+      if (next !== seen && words[6] === next && k < words[4]) sessions[words[2]][words[3]](words[5], k, words[4]);
+      seen = Atomics.store(words, 8 + 2 * k, next);
     }
   };
   if (scope.process?.getBuiltinModule) scope.process.getBuiltinModule("node:worker_threads").parentPort.on("message", receive);
@@ -94,8 +93,15 @@ export function makePool(memory, at, count) {
     Atomics.add(words, SEQ, 1);
     Atomics.notify(words, SEQ);
   };
+  /** Threads there are when all workers have left the last job, which they wake up late to do; 1 if they do not. */
+  const left = () => {
+    for (let k = 1, spins = 0; k <= workers.length; k++)
+      while (Atomics.load(words, WORKER + 2 * k) < words[JOB]) if (++spins > MOST_SPINS) return 1;
+    return workers.length + 1;
+  };
   /** Send every worker a letter. @param {(k: number) => object} write */
   const post = (write) => {
+    left(); // what they use may be given back next
     Atomics.store(words, MAIL, ++serial);
     workers.forEach((worker, i) => worker.postMessage({ ...write(i + 1), serial }));
     wake();
@@ -117,16 +123,11 @@ export function makePool(memory, at, count) {
     stop,
     /** Threads that can start a job together now: 1, or all. */
     ready() {
-      for (let k = 1; k <= workers.length; k++) if (Atomics.load(words, WORKER + 1 + 2 * k) !== serial) return 1;
-      // a worker may still be on its way out of the last job
-      const seq = Atomics.load(words, SEQ);
-      for (let k = 1, spins = 0; k <= workers.length; k++)
-        while (Atomics.load(words, WORKER + 2 * k) !== seq) if (++spins > MOST_SPINS) return 1;
-      return workers.length + 1;
+      return workers.every((_, i) => Atomics.load(words, WORKER + 3 + 2 * i) === serial) ? left() : 1;
     },
     /** @param {number} session @param {number} entry @param {number} args @param {number} threads */
     start(session, entry, args, threads) {
-      words.set([session, entry, threads, args], SESSION);
+      words.set([session, entry, threads, args, words[SEQ] + 1], SESSION);
       wake();
     },
   };

@@ -1,6 +1,6 @@
 // The WebAssembly device: one memory, an allocator in it, and perhaps workers that share it.
 import { Device } from "./device.js";
-import { DeviceError, FormatError, show } from "./errors.js";
+import { FormatError, show } from "./errors.js";
 import { Heap } from "./heap.js";
 import { isCallers, nbytes, room, roundUp } from "./program.js";
 import { blockSize, canShare, defaultThreads, makePool, mayBlock } from "./threads.js";
@@ -208,7 +208,7 @@ export class WasmDevice extends Device {
       if (threads > 1) pool?.stop();
       words.set([0, 0]);
       new Uint8Array(this.memory.buffer, BASE, 64).fill(0); // from now on there is one thread
-      throw new DeviceError(`wasm: run: '${session.program.entries[index].name}' stopped: ${/** @type {Error} */ (error).message}.`);
+      this.fail(`run: '${session.program.entries[index].name}' stopped: ${/** @type {Error} */ (error).message}`);
     }
   }
 
