@@ -70,7 +70,7 @@ MUTANTS = [
            OPS + "einsum"),
     # Quantised weights.
     Mutant("halves of a byte", "functional/quantize.py", "bitwise_or(low & 15,", "bitwise_or(low,", QUANTISED + "nearest"),
-    Mutant("limit of a scale", "functional/quantize.py", "minimum(_largest(groups) / most, LARGEST)", "_largest(groups) / most", QUANTISED + "zeros"),
+    Mutant("limit of a scale", "functional/quantize.py", "minimum(exact * (1 + 2**-10) + 2**-24, LARGEST)", "exact * (1 + 2**-10) + 2**-24", QUANTISED + "zeros"),
     Mutant("widened where it is read", "compiler/fuse.py", "(self.widens(i) or (self.few and self.scales(i))):", "self.few and self.scales(i):", QUANTISED + "wide_copy"),
     Mutant("quantised weights are not kept wide", "compiler/pack.py", "elif is_quantised(self.lines, b):", "elif False:", QUANTISED + "wide_copy"),
     Mutant("pieces that are not there", "compiler/wgsl_matvec.py", 'return text if term.inside.op == "const" else', "return text if True else",

@@ -52,7 +52,7 @@ def quantize(w: Any, /, *, bits: int = 8, group_size: int = 32) -> tuple[Tensor,
     *outer, n = w.shape
     most = 2 ** (bits - 1) - 1
     groups = reshape(astype(w, "float32"), (*outer, n // group_size, group_size))
-    exact = minimum(_largest(groups) / most, LARGEST)
+    exact = _largest(groups) / most
     above = minimum(exact * (1 + 2**-10) + 2**-24, LARGEST)  # a scale rounded down would cut the largest number
     scale = astype(where(exact > 0, above, exact), "float16")
     numbers = reshape(_numbers(groups, astype(scale, "float32"), most), (*outer, n))
