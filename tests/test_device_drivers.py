@@ -1,10 +1,12 @@
 """What only one device has: wasm's threads, traps and allocator, webgpu's pipelines, pool and loss."""
 
 import random
+import signal
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
@@ -110,6 +112,36 @@ def test_crew_raises_what_a_task_raised() -> None:
             crew.run(tasks)
     crew.run([lambda: done.append(3)] * 5)
     assert sorted(done) == [1, 2, 3, 3, 3, 3, 3]
+    crew.dismiss()
+
+
+def test_crew_waits_for_all_when_interrupted() -> None:
+    """They use the caller's memory: an interruption is raised when they have ended, and leaves nothing behind."""
+    crew, waiting, interrupted, done = Crew(), Event(), Event(), []
+    main = get_ident()
+
+    def handle(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        waiting.wait()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    def late() -> None:
+        interrupted.wait()
+        done.append(1)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            crew.run([waiting.set, interrupt, late])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == [1]
+    interrupted.clear()
+    crew.run([interrupted.set, late, late])
+    assert done == [1, 1, 1]
     crew.dismiss()
 
 

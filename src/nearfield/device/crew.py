@@ -6,31 +6,39 @@ from threading import Thread
 
 __all__ = ["Crew"]
 
+_Order = tuple[Callable[[], None], list[BaseException | None], SimpleQueue[None]]  # a task; where to tell of its end
+
 
 class Crew:
     """Threads that run functions beside the caller's own thread."""
 
     def __init__(self) -> None:
-        self._inboxes: list[SimpleQueue[Callable[[], None] | None]] = []
-        self._outbox: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._inboxes: list[SimpleQueue[_Order | None]] = []
 
     def run(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run all tasks at the same time, the first in the caller's thread; returns when all have ended.
 
-        errors   what a task raised, the caller's own first
+        errors   what a task raised, the caller's own first; KeyboardInterrupt, when all have ended
         """
         others = tasks[1:]
         while len(self._inboxes) < len(others):
             self._hire()
+        ended: SimpleQueue[None] = SimpleQueue()
+        errors: list[BaseException | None] = []
         for inbox, task in zip(self._inboxes, others, strict=False):
-            inbox.put(task)
+            inbox.put((task, errors, ended))
         try:
             tasks[0]()
         finally:
-            errors = [self._outbox.get() for _ in others]
-        for error in errors:
-            if error is not None:
-                raise error
+            interruption: KeyboardInterrupt | None = None
+            while len(errors) < len(others):  # an interruption may take away what `get` has given
+                try:
+                    ended.get()
+                except KeyboardInterrupt as error:
+                    interruption = error
+        for failure in (interruption, *errors):
+            if failure is not None:
+                raise failure
 
     def dismiss(self) -> None:
         """End the threads."""
@@ -39,17 +47,20 @@ class Crew:
         self._inboxes.clear()
 
     def _hire(self) -> None:
-        inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        inbox: SimpleQueue[_Order | None] = SimpleQueue()
         self._inboxes.append(inbox)
         # a daemon: an idle thread must not keep the process from ending
-        Thread(target=_work, args=(inbox, self._outbox), name="nearfield", daemon=True).start()
+        Thread(target=_work, args=(inbox,), name="nearfield", daemon=True).start()
 
 
-def _work(inbox: "SimpleQueue[Callable[[], None] | None]", outbox: "SimpleQueue[BaseException | None]") -> None:
-    while (task := inbox.get()) is not None:
+def _work(inbox: "SimpleQueue[_Order | None]") -> None:
+    while (order := inbox.get()) is not None:
+        task, errors, ended = order
         try:
             task()
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
-            outbox.put(error)
+            errors.append(error)
         else:
-            outbox.put(None)
+            errors.append(None)
+        ended.put(None)
+        del order, task, errors, ended  # the next order may be long in coming
