@@ -97,6 +97,9 @@ def test_neighbours_that_are_computed_alike(columns: int) -> None:
     want = np.concatenate([np.zeros((9, 1), "float32"), x[:, 1:] - y[:, :-1]], axis=1) + x
     np.testing.assert_array_equal(shifted.numpy(), want)
     np.testing.assert_array_equal((a[::-1] * 2.0 + b[:, ::-1]).numpy(), x[::-1] * 2 + y[:, ::-1])
+    cut = columns // 4 * 4 - 4  # whole vectors in the result, of which each begins one element late in a
+    late = nf.minimum(a[:, 1 : 1 + cut], b[:, 4 : 4 + cut]) * 2.0
+    np.testing.assert_array_equal(late.numpy(), np.minimum(x[:, 1 : 1 + cut], y[:, 4 : 4 + cut]) * 2)
     n, m = (array(9, columns) - 5).astype("int32"), (array(9, columns) % 4 + 1).astype("int32")
     whole = nf.asarray(n) % nf.asarray(m) - nf.minimum(nf.asarray(n), nf.asarray(m)) * 3
     np.testing.assert_array_equal(whole.numpy(), n % m - np.minimum(n, m) * 3)
