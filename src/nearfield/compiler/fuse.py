@@ -53,10 +53,7 @@ class _Fuser:
         self.lines = graph.lines
         self.families = ["input" if line.op == "input" else REGISTRY[line.op].family for line in self.lines]
         self.rows: dict[tuple[int, tuple[int, ...], tuple[int, ...]], bool] = {}
-        self.users: list[list[int]] = [[] for _ in self.lines]
-        for i, line in enumerate(self.lines):
-            for a in dict.fromkeys(line.args):
-                self.users[a].append(i)
+        self.users = graph.users()
         self.memory = {i for i, line in enumerate(self.lines) if line.op == "input"}
         self.outputs = set(graph.outputs) - self.memory
         self.stored: set[int] = self.outputs | kept

@@ -37,10 +37,7 @@ class _Joiner(Writer):
         for i, line in enumerate(self.old):
             if i in weights or (line.op != "input" and all(a in self.steady for a in line.args)):
                 self.steady.add(i)
-        self.users: list[list[int]] = [[] for _ in self.old]
-        for i, line in enumerate(self.old):
-            for a in dict.fromkeys(line.args):
-                self.users[a].append(i)
+        self.users = graph.users()
 
     def run(self) -> Graph:
         """The Graph with its products joined; weights, and what is made of them, come first."""

@@ -86,10 +86,7 @@ class _Packer(Writer):
         super().__init__()
         self.graph, self.weights, self.dots = graph, weights, dots
         self.number: list[int] = []
-        self.users: list[list[int]] = [[] for _ in graph.lines]
-        for i, line in enumerate(graph.lines):
-            for a in dict.fromkeys(line.args):
-                self.users[a].append(i)
+        self.users = graph.users()
         self.passing: set[int] = set()  # of what is stored, copies that last for one product only
 
     def run(self) -> Packed:

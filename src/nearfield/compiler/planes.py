@@ -34,10 +34,7 @@ class Planes:
 class _Finder:
     def __init__(self, graph: Graph) -> None:
         self.lines, self.outputs = graph.lines, set(graph.outputs)
-        self.users: list[list[int]] = [[] for _ in graph.lines]
-        for i, line in enumerate(graph.lines):
-            for a in dict.fromkeys(line.args):
-                self.users[a].append(i)
+        self.users = graph.users()
         self.of_scores: set[int] = set()  # scores, and what is made of them one by one
         for i, line in enumerate(graph.lines):
             above = {a for a in line.args if self.lines[a].shape == line.shape} & self.of_scores

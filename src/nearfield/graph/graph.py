@@ -37,6 +37,14 @@ class Graph:
         """The numbers of the input lines, in order."""
         return tuple(i for i, line in enumerate(self.lines) if line.op == "input")
 
+    def users(self) -> list[list[int]]:
+        """For each line the numbers of those that it is an argument of, each once, in order."""
+        users: list[list[int]] = [[] for _ in self.lines]
+        for i, line in enumerate(self.lines):
+            for a in dict.fromkeys(line.args):
+                users[a].append(i)
+        return users
+
     def __str__(self) -> str:
         rows = []
         for i, line in enumerate(self.lines):

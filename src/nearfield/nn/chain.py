@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..graph.graph import Graph, Line
 
-__all__ = ["MOVES", "Chain", "Step", "chains_of", "users_of"]
+__all__ = ["MOVES", "Chain", "Step", "chains_of"]
 
 MOVES = ("reshape", "permute", "slice", "windows")
 AFFINE = ("add", "subtract", "multiply", "divide")
@@ -61,15 +61,6 @@ class Chain:
         return next((s.line for s in self.steps if s.op == "residual"), -1)
 
 
-def users_of(graph: Graph) -> list[list[int]]:
-    """For each line the numbers of those that it is an operand of."""
-    users: list[list[int]] = [[] for _ in graph.lines]
-    for i, line in enumerate(graph.lines):
-        for a in dict.fromkeys(line.args):
-            users[a].append(i)
-    return users
-
-
 def chains_of(graph: Graph, weights: Mapping[int, str], given: int) -> list[Chain]:
     """The chains of a Graph, in order.
 
@@ -82,7 +73,7 @@ def chains_of(graph: Graph, weights: Mapping[int, str], given: int) -> list[Chai
 class _Finder:
     def __init__(self, graph: Graph, weights: Mapping[int, str], given: int) -> None:
         self.lines, self.weights, self.outputs = graph.lines, weights, set(graph.outputs)
-        self.users = users_of(graph)
+        self.users = graph.users()
         self.ends: set[int] = set()
         self.fixed: set[int] = set()
         for i, line in enumerate(self.lines):
