@@ -8,7 +8,7 @@ rows, into work on these rows (softmax, norms). Every other contraction or reduc
 from dataclasses import dataclass, field
 from math import prod
 
-from ..graph.graph import Graph, Line
+from ..graph.graph import Graph, Line, constant_of
 from ..op import REGISTRY
 from .group import group
 from .planes import Planes
@@ -209,13 +209,11 @@ class _Fuser:
     def scales(self, i: int) -> bool:
         """Whether line i is its argument times a constant, for one kernel: less work than starting one for it."""
         line = self.lines[i]
-        return line.op == "multiply" and len(self.homes[i]) == 1 and any(map(self.is_constant, line.args))
-
-    def is_constant(self, i: int) -> bool:
-        """Whether all elements of line i are one constant."""
-        while self.lines[i].op in ("reshape", "expand"):
-            (i,) = self.lines[i].args
-        return self.lines[i].op == "const"
+        return (
+            line.op == "multiply"
+            and len(self.homes[i]) == 1
+            and any(constant_of(self.lines, a) is not None for a in line.args)
+        )
 
     def light_sources(self, i: int) -> set[int] | None:
         """The lines in memory that line i is made of by cheap arithmetic and movement; None if there is other work."""

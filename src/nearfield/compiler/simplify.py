@@ -3,7 +3,7 @@
 from math import prod
 from typing import Any
 
-from ..graph.graph import Graph, Line
+from ..graph.graph import Graph, Line, constant_of
 from ..op import REGISTRY
 from .split import split_contraction
 
@@ -66,9 +66,8 @@ class _Rewriter:
 
     def is_zero(self, i: int) -> bool:
         """Whether all elements of a line are the constant 0."""
-        while self.lines[i].op in ("reshape", "expand"):
-            (i,) = self.lines[i].args
-        return self.lines[i].op == "const" and not any(dict(self.lines[i].attrs)["value"])
+        value = constant_of(self.lines, i)
+        return value is not None and not any(value)
 
     def narrow(self, line: Line) -> int:
         """Move elements while they are small, and widen them after that: what is stored in between is then small."""

@@ -1,13 +1,14 @@
 """Graph: operations in order, each naming earlier ones by number. Immutable, printable, comparable."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any, NamedTuple
 
 from ..dtype import DType
 
-__all__ = ["Graph", "Line"]
+__all__ = ["Graph", "Line", "constant_of"]
 
 
 class Line(NamedTuple):
@@ -23,6 +24,13 @@ class Line(NamedTuple):
     attrs: tuple[tuple[str, Any], ...]
     shape: tuple[int, ...]
     dtype: DType
+
+
+def constant_of(lines: Sequence[Line], i: int) -> bytes | None:
+    """The number that all elements of line i are, as it lies in memory; None if that is not known."""
+    while lines[i].op in ("reshape", "expand"):
+        (i,) = lines[i].args
+    return dict(lines[i].attrs)["value"] if lines[i].op == "const" else None
 
 
 @dataclass(frozen=True, slots=True)
