@@ -47,9 +47,8 @@ def _node(constant: int, terms: tuple[K, ...], coefficients: tuple[int, ...]) ->
     if constant == 0 and coefficients == (1,):
         return terms[0]
     low = high = constant
-    for t, c in zip(
-        terms, coefficients, strict=True
-    ):  # the compiler's innermost loop: plain is quicker than sums of generators
+    # the compiler's innermost loop: plain is quicker than sums of generators
+    for t, c in zip(terms, coefficients, strict=True):
         if c > 0:
             low += c * t.low
             high += c * t.high

@@ -11,7 +11,7 @@ from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
 from .wasm_rounding import last_byte, round_by_addition
 from .wasm_rows import blind_maxima, lifted_quotients
-from .wasm_strips import in_strips
+from .wasm_strips import CACHE_LINE, in_strips
 
 __all__ = ["FOLD", "Schedule", "extent", "loads_of", "reduces_of", "schedule", "simplified", "weigh"]
 
@@ -19,7 +19,6 @@ FOLD = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}  # the instruct
 PIECES = 32  # a range has about this many parts, if it can
 CACHE = 256 * 1024  # bytes of one operand that should stay near while the rows go by
 WORK, UNROLLED = 24, 4  # instructions, and vectors, of one turn of a loop without reductions
-CACHE_LINE = 16  # elements
 ACCUMULATORS = {True: 12, False: 10}  # that V8 keeps in registers, with relaxed SIMD or without
 WIDE = ("float64", "int64")
 WORTH_KEEPING = 6  # fewer instructions than this are rather repeated than stored and loaded

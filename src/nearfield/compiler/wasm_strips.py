@@ -13,9 +13,9 @@ from .. import scalar as k
 from ..scalar import K
 from .kernel import Store, vary
 
-__all__ = ["in_strips"]
+__all__ = ["CACHE_LINE", "in_strips"]
 
-LINE = 16  # elements of a cache line
+CACHE_LINE = 16  # elements
 STRIP = 16  # rows at most, whose pages and lines stay near
 FEWEST = 4  # rows that are worth a loop of their own
 
@@ -28,7 +28,7 @@ def in_strips(axes: tuple[K, ...], stores: tuple[Store, ...]) -> tuple[tuple[K, 
     *outer, panel, row, lane = axes
     width, rows, place = int(lane.value[1]), int(row.value[1]), store.value.args[0]
     together = (vary(place, lane), vary(place, panel), vary(store.index, lane), vary(store.index, row))
-    if width >= LINE or together != (1, width, 1, width) or (vary(place, row) or 0) <= LINE:
+    if width >= CACHE_LINE or together != (1, width, 1, width) or (vary(place, row) or 0) <= CACHE_LINE:
         return axes, stores
     size = max(n for n in range(1, STRIP + 1) if rows % n == 0)
     if size < FEWEST or size == rows:
