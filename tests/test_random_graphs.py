@@ -1,0 +1,89 @@
+"""Random Graphs mean the same on every device, however they are compiled and run; what is told of those that do not.
+
+`python tools/hunt.py` draws others for as long as one likes.
+"""
+
+import random
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import nearfield as nf
+from devices import need
+from differential import Case, Plan, as_code, differences, smallest
+from graph_drawing import filled, stand_in
+from graph_motifs import MOTIFS, drawn
+from nearfield.op import REGISTRY
+
+QUICK, MANY = range(2), range(2, 30)
+SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in MANY)]
+COMPILED = ("wasm", "webgpu")
+
+
+def case_of(seed: int, motif: str) -> Case:
+    """What is drawn for a seed, without arrays that take long."""
+    d, outputs = drawn(seed, (motif,))
+    picked = [n for n in range(len(d.inputs)) if d.maybe(0.6)]
+    return Case.of([y for y in outputs if y.size < 1_000_000], d.inputs, d.arrays, picked, exact=d.exact)
+
+
+@pytest.mark.parametrize("device", COMPILED)
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("motif", MOTIFS)
+def test_random_graphs(motif: str, seed: int, device: str) -> None:
+    """In one way for each seed; an input that is not given away stays, and threads change no bit."""
+    need(device)
+    case = case_of(seed, motif)
+    plan = Plan.drawn(random.Random(seed), device)
+    assert differences(case, plan) == [], (
+        f"see python tools/hunt.py --number 1 --motif {motif} --seed {seed} --device {device}"
+    )
+
+
+# --- what is told of a failure --------------------------------------------------------------------------------------
+
+
+def wrong_tanh(x: Any, **_: Any) -> Any:
+    """As if the device were wrong where x > 1."""
+    return np.where(x > 1, 0, np.tanh(x)).astype(x.dtype)
+
+
+def large_case() -> Case:
+    x, w, b = stand_in((5, 8)), stand_in((8, 7)), stand_in((7,))
+    h = nf.tanh(nf.matmul(x, w) + b)
+    outputs = [nf.sum(h, axis=0), nf.exp(x) * 2, nf.matmul(h, nf.permute_dims(w, (1, 0)))]
+    return Case.of(outputs, [x, w, b], [filled(t.shape, "float32", n) for n, t in enumerate((x, w, b))], picked=[1])
+
+
+def test_a_failure_is_made_small_and_shown_as_code() -> None:
+    """One line is left of twelve, and the code that is printed fails like it, and passes when the mistake is mended."""
+    plan = Plan("wasm")
+    assert differences(large_case(), plan) == []
+    with patch.object(REGISTRY["tanh"], "ref", wrong_tanh):
+        found = smallest(large_case(), lambda case: bool(differences(case, plan)))
+        assert [line.op for line in found.graph.lines] == ["input", "tanh"]
+        code = as_code(found, plan)
+        with pytest.raises(AssertionError):
+            exec(code, {})
+    exec(code, {})
+
+
+def test_a_failure_of_two_lines_together_keeps_both() -> None:
+    """What fails only as a whole is not taken apart."""
+    found = smallest(large_case(), lambda case: {"tanh", "sum"} <= {line.op for line in case.graph.lines})
+    assert sorted(line.op for line in found.graph.lines) == ["input", "sum", "tanh"]
+    assert found.arrays[0].shape == (5, 7)
+
+
+def test_an_input_that_is_written_over_is_told() -> None:
+    """And not if it was given away, nor if it changed in nothing."""
+    from differential import untouched
+
+    case = large_case()
+    data = {n: a.tobytes() for n, a in enumerate(case.arrays)}
+    assert list(untouched(case, Plan("wasm"), data)) == []
+    data[1] = bytes(len(data[1]))
+    assert list(untouched(case, Plan("wasm", mode="given"), data)) == []
+    assert list(untouched(case, Plan("wasm"), data)) == ["input 1 was written over"]

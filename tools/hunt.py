@@ -1,0 +1,82 @@
+"""Draw random Graphs, run them on a device, compare; what is wrong is made small and printed as code.
+
+    python tools/hunt.py --minutes 10 --device webgpu            from a seed that the clock gives
+    python tools/hunt.py --seed 4711 --number 1                  that one again
+    python tools/hunt.py --motif attention --motif rows          Graphs of these alone
+
+Exit status 1 if something was wrong.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+os.environ.setdefault("NEARFIELD_CACHE", "off")
+os.environ.setdefault("NEARFIELD_DEBUG", "1")
+
+from differential import Case, Plan, as_code, differences, smallest, wanted  # noqa: E402 - found in the paths above
+from graph_motifs import MOTIFS, drawn  # noqa: E402
+from nearfield.runtime import forget_programs  # noqa: E402
+
+WAYS = 3  # in which each Graph is run
+SLOW_S = 30
+
+
+def main() -> int:
+    """Hunt, and say what was found."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--device", choices=("wasm", "webgpu"), default="wasm")
+    options.add_argument("--minutes", type=float, default=1)
+    options.add_argument("--seed", type=int, default=int(time.time()) * 1000)
+    options.add_argument("--number", type=int, default=10**9, help="the most Graphs")
+    options.add_argument("--motif", action="append", choices=tuple(MOTIFS), default=[])
+    chosen = options.parse_args()
+    end = time.monotonic() + 60 * chosen.minutes
+    tried = wrong = 0
+    while tried < chosen.number and time.monotonic() < end:
+        wrong += hunted(chosen.seed + tried, chosen.device, tuple(chosen.motif))
+        tried += 1
+    print(f"{tried} Graphs from seed {chosen.seed} on {chosen.device}: {wrong} wrong")
+    return 1 if wrong else 0
+
+
+def hunted(seed: int, device: str, motifs: tuple[str, ...]) -> bool:
+    """Whether something is wrong with the Graph of this seed; if so it is printed."""
+    began = time.monotonic()
+    try:
+        d, outputs = drawn(seed, motifs)
+        picked = [n for n in range(len(d.inputs)) if d.maybe(0.6)]
+        case = Case.of([y for y in outputs if y.size < 1_000_000], d.inputs, d.arrays, picked, exact=d.exact)
+        want = wanted(case)
+    except Exception:  # noqa: BLE001 - a drawing that cannot be made is a finding, too
+        print(f"seed {seed}: no Graph\n{traceback.format_exc()}", flush=True)
+        return True
+    rng = random.Random(seed)
+    for _ in range(WAYS):
+        plan = Plan.drawn(rng, device)
+        found = differences(case, plan, want)
+        if found:
+            tell(seed, case, plan, found)
+            return True
+    forget_programs()
+    if time.monotonic() - began > SLOW_S:
+        print(f"seed {seed} took {time.monotonic() - began:.0f} s", flush=True)
+    return False
+
+
+def tell(seed: int, case: Case, plan: Plan, found: list[str]) -> None:
+    """Print what is wrong, and the smallest Graph of which it is."""
+    raised = found[0].startswith("raised")
+    small = smallest(case, lambda c: any(text.startswith("raised") == raised for text in differences(c, plan)))
+    print(f"seed {seed}, {plan}:", *found[:4], "The smallest of these:", *differences(small, plan)[:2], sep="\n  ")
+    print(as_code(small, plan), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
