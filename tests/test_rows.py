@@ -45,6 +45,21 @@ def test_rows_and_gradients(name: str, shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", [(3, 8), (5, 64), (3, 4, 130)], ids=str)
+def test_a_sum_of_sums(shape: tuple[int, ...], device: str) -> None:
+    """The outer sum's terms have the row's parts in them as the inner one's have; these are kept by the inner one."""
+    x = values(*shape)
+
+    def f(x: nf.Tensor) -> nf.Tensor:
+        s = nn.sigmoid(x)
+        total = nf.broadcast_to(nf.sum(s, axis=-1, keepdims=True), x.shape)
+        return s / nf.sum(total, axis=-1, keepdims=True)
+
+    s = 1 / (1 + np.exp(-x))
+    want = s / (s.sum(-1, keepdims=True) * shape[-1])
+    np.testing.assert_allclose(f(nf.asarray(x)).numpy(), want, rtol=1e-5)
+
+
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 def test_softmax_of_special_values(special: float) -> None:
     """NaN and ∞ spoil their row, -∞ has no share in it, and no other row is touched."""

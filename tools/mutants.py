@@ -95,6 +95,8 @@ MUTANTS = [
            'return mul(small, k.const(common, "index"))', "tests/test_index.py"),
     Mutant("quotients of negative sums", "index.py", "shift = -(rest.low // n)\n        qc, rc = qc - shift", "shift = -(rest.low // n)\n        qc, rc = qc", "tests/test_index.py"),
     Mutant("bounds of an index", "index.py", "if d.high < 0:\n        return k.const(True", "if d.high <= 0:\n        return k.const(True", "tests/test_index.py"),
+    Mutant("parts of a row are kept by one of its sums", "compiler/wasm_fold.py", "if kept is None or self.inner not in kept.value.free:", "if kept is None:",
+           "tests/test_rows.py -k sum_of_sums"),
     Mutant("long rows are cut", "compiler/simplify.py", "            most = ROWS\n", "            pass\n", "tests/test_compiler.py -k long_rows"),
     Mutant("long reductions", "compiler/simplify.py", "a if a < axis else a + 1 for a in axes", "a if a <= axis else a + 1 for a in axes",
            KERNELS + "long"),

@@ -41,8 +41,11 @@ class Fold:
         self.tails = [self._accumulator(n, False) for n, _ in members] if self.lanes and extent(self.inner) % 4 else []
 
     def _keeps(self) -> bool:
+        """Whether this is the loop that stores parts of the row: a sum of such sums has them in its terms, too."""
         kept = self.loops.plan.kept
-        return kept is not None and any(kept.value in walk([n.args[0]]) for n, _ in self.members)
+        if kept is None or self.inner not in kept.value.free:
+            return False
+        return any(kept.value in walk([n.args[0]]) for n, _ in self.members)
 
     def _copies(self) -> int:
         """Accumulators of each reduction: enough to hide how long an addition takes, few where bodies are long."""
