@@ -26,6 +26,7 @@ from nearfield.op import REGISTRY
 from nearfield.runtime import target_of
 from nearfield.tensor import Tensor
 from nearfield.trace import trace
+from node_runner import runner
 
 F32 = DTYPES["float32"]
 MODES = ("plain", "weights", "given", "steady")
@@ -81,6 +82,9 @@ class Plan:
 
     @classmethod
     def drawn(cls, rng: random.Random, device: str) -> "Plan":
+        if device == "node":
+            mode = rng.choice(("plain", "weights", "given"))
+            return cls(device, mode, threads=(1, rng.choice((2, 3))), worth=rng.choice((1, 20, 300)))
         if device == "webgpu":
             return cls(device, rng.choice(MODES), rng.choice((0, 0, 0, 8)), rng.choice((0, 0, 0, 1, 4096)), threads=())
         threads = (1, rng.choice((3, 7)), 2, rng.choice((3, 5, 7)))
@@ -88,7 +92,12 @@ class Plan:
 
     def target(self, of: Target) -> Target:
         features = frozenset[str]() if self.plain else of.features
-        return Target(self.device, features, self.bindings or of.bindings, self.largest or of.largest)
+        return Target(
+            "webgpu" if self.device == "webgpu" else "wasm",
+            features,
+            self.bindings or of.bindings,
+            self.largest or of.largest,
+        )
 
     def build(self, case: Case, target: Target) -> Built:
         picked = case.picked
@@ -103,7 +112,7 @@ class Plan:
 def small_pieces(plan: Plan) -> Iterator[None]:
     """Threads share however little there is to do."""
     with ExitStack() as stack:
-        if plan.device == "wasm":
+        if plan.device != "webgpu":
             for part in (wasm_loops, wasm_module, wasm_depthwise):
                 stack.enter_context(patch.object(part, "WORTH", plan.worth))
             stack.enter_context(patch.object(wasmtime, "WORTH_A_THREAD", 0.001))
@@ -207,6 +216,9 @@ def differences(case: Case, plan: Plan, want: Wanted | None = None) -> list[str]
 
 def runs(case: Case, plan: Plan) -> Iterator[Callable[[Wanted], Iterator[str]]]:
     """For each run, a function that compares it."""
+    if plan.device == "node":
+        yield from runs_in_node(case, plan)
+        return
     device = open_device(plan.device)
     built = plan.build(case, plan.target(target_of(device)))
     session = device.load(built.program)
@@ -232,6 +244,26 @@ def runs(case: Case, plan: Plan) -> Iterator[Callable[[Wanted], Iterator[str]]]:
         )
 
 
+def runs_in_node(case: Case, plan: Plan) -> Iterator[Callable[[Wanted], Iterator[str]]]:
+    """As `runs`, by the JavaScript runner; each step is said to cost much, so that all threads take part."""
+    built = plan.build(case, Target("wasm", runner().features))
+    program = replace(built.program, steps=tuple(replace(step, cost=10**7) for step in built.program.steps))
+    weights = sorted(case.picked) if plan.mode == "weights" else []
+    inputs = [a.tobytes() for n, a in enumerate(case.arrays) if n not in weights]
+    held = {f"w{n}": case.arrays[n].tobytes() for n in weights}
+    first: list[bytes] = []
+    for threads in plan.threads:
+
+        def result(want: Wanted, threads: int = threads) -> Iterator[str]:
+            read = [(kind, at, v.nbytes) for (kind, at), v in zip(built.results, want.values, strict=True)]
+            found, left = runner().run(program, inputs, held, read, threads)
+            yield from compared(case, plan, want, found, first)
+            if left:
+                yield f"{left} bytes stay in use"
+
+        yield result
+
+
 def compared(case: Case, plan: Plan, want: Wanted, results: list[bytes], first: list[bytes]) -> Iterator[str]:
     """What is wrong with the results; and, on wasm, those of several threads are those of one, to the bit."""
     only_finite = plan.device == "webgpu" and not all(np.isfinite(a).all() for a in case.arrays if a.dtype.kind == "f")
@@ -241,7 +273,7 @@ def compared(case: Case, plan: Plan, want: Wanted, results: list[bytes], first: 
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             yield f"output {n}, {value.dtype}{list(value.shape)}: {wrong.sum()} wrong; {at}: {got[at]}, not {value[at]}"
-        if first and plan.device == "wasm" and first[n] != data:
+        if first and plan.device != "webgpu" and first[n] != data:
             yield f"output {n}: threads make another result than one does"
     first[:] = first or results
 

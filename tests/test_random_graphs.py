@@ -4,6 +4,7 @@
 """
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from devices import need
+from devices import missing, need
 from differential import Case, Plan, as_code, differences, smallest
 from graph_drawing import filled, stand_in
 from graph_motifs import MOTIFS, drawn
 from nearfield.op import REGISTRY
+from node_runner import node, runner
 
 QUICK, MANY = range(1), range(1, 12)
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in MANY)]
@@ -40,6 +42,28 @@ def test_random_graphs(motif: str, seed: int, device: str) -> None:
     plan = Plan.drawn(random.Random(seed), device)
     assert differences(case, plan) == [], (
         f"see python tools/hunt.py --number 1 --motif {motif} --seed {seed} --device {device}"
+    )
+
+
+@pytest.fixture(scope="module")
+def _node() -> Iterator[None]:
+    """The JavaScript runner, in one process for all tests here."""
+    if node() is None:
+        missing("node is not installed; make setup installs it")
+    yield
+    runner().close()
+    runner.cache_clear()
+
+
+@pytest.mark.usefixtures("_node")
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("motif", MOTIFS)
+def test_random_graphs_in_the_javascript_runner(motif: str, seed: int) -> None:
+    """Three times in a row, on one thread and on some; all memory comes back."""
+    case = case_of(seed, motif)
+    plan = Plan.drawn(random.Random(seed), "node")
+    assert differences(case, plan) == [], (
+        f"see python tools/hunt.py --number 1 --motif {motif} --seed {seed} --device node"
     )
 
 

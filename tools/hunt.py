@@ -1,6 +1,7 @@
 """Draw random Graphs, run them on a device, compare; what is wrong is made small and printed as code.
 
     python tools/hunt.py --minutes 10 --device webgpu            from a seed that the clock gives
+    python tools/hunt.py --device node                           the JavaScript runner, on WebAssembly
     python tools/hunt.py --seed 4711 --number 1                  that one again
     python tools/hunt.py --motif attention --motif rows          Graphs of these alone
 
@@ -31,7 +32,7 @@ SLOW_S = 30
 def main() -> int:
     """Hunt, and say what was found."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--device", choices=("wasm", "webgpu"), default="wasm")
+    options.add_argument("--device", choices=("wasm", "webgpu", "node"), default="wasm")
     options.add_argument("--minutes", type=float, default=1)
     options.add_argument("--seed", type=int, default=int(time.time()) * 1000)
     options.add_argument("--number", type=int, default=10**9, help="the most Graphs")
