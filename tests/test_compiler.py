@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,22 @@ def test_parts_of_a_sum_are_added_where_they_are_used() -> None:
     y = x @ w + b
     assert kernels_of(nn.gelu(y)) == 2
     assert kernels_of(nn.softmax(y + x[:, :256])) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "terms", "parts"),
+    [(1024, 1024, 1024, 2), (512, 1024, 1024, 4), (4096, 384, 384, 2), (2048, 1024, 1024, 1), (1024, 1024, 128, 1)],
+)
+def test_large_products_are_cut_so_that_each_multiprocessor_has_several_tiles(
+    rows: int, columns: int, terms: int, parts: int
+) -> None:
+    """Of 128 x 64: one at a time waits. Two for each there are anyway, or parts of few terms, are left alone."""
+    x, w = inputs((rows, terms), (terms, columns))
+    graph, _ = trace([(x @ w).node])
+    program = build(graph, Target("webgpu")).program
+    tiles = -(-rows // 128) * -(-columns // 64)
+    assert prod(program.steps[0].size) == parts * tiles
+    assert len(program.steps) == (1 if parts == 1 else 2)
 
 
 def test_a_constant_factor_is_multiplied_where_it_is_read() -> None:
