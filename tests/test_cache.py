@@ -94,6 +94,7 @@ TARGETS: list[Callable[[], object]] = [
     lambda: cached.cached_build(some_graph(), Target("webgpu")),
     lambda: cached.cached_build(some_graph(), Target("wasm", frozenset({"relaxed-simd"}))),
     lambda: cached.cached_build(some_graph(), Target("wasm", bindings=4)),
+    lambda: cached.cached_build(some_graph(), Target("wasm", code_generator="cranelift")),
     lambda: cached.cached_build(some_graph(), Target("wasm", choices=Choices({"tile 1": "2"}))),
     lambda: cached.cached_build(some_graph(), Target("wasm"), frozenset({0})),
     lambda: cached.cached_build(some_graph(), Target("wasm"), weights={0: "w"}),

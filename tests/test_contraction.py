@@ -17,12 +17,14 @@ from nearfield.compiler.lower import lower
 from nearfield.compiler.pack import pack
 from nearfield.compiler.prepare import Prepared
 from nearfield.compiler.wasm_contraction import Tiling, tiling
+from nearfield.compiler.wasm_generator import CRANELIFT, V8
 from nearfield.compiler.wasm_schedule import simplified
 from nearfield.compiler.wasm_streams import is_streamed
 from nearfield.compiler.wasm_strips import in_strips
 from nearfield.device.open import open_device
 from nearfield.graph.graph import Graph
 from nearfield.graph.interpret import interpret
+from nearfield.runtime import target_of
 from nearfield.tensor import Node, Tensor
 from nearfield.trace import trace
 from wasm_machine import check, normal, op_kernel
@@ -58,9 +60,16 @@ def tilings_of(graph: Graph, weights: frozenset[int] = frozenset()) -> list[Tili
     return [t for t in found if t is not None]
 
 
-def run(graph: Graph, arrays: Sequence[Any], *, relaxed: bool) -> list[Any]:
+TARGETS = [
+    Target("wasm", features, 32, code_generator=generator)
+    for features in (frozenset({"relaxed-simd"}), frozenset[str]())
+    for generator in ("", "cranelift")
+]
+
+
+def run(graph: Graph, arrays: Sequence[Any], target: Target) -> list[Any]:
     """The Graph's outputs, as its Program for WebAssembly computes them."""
-    program = build(graph, Target("wasm", frozenset({"relaxed-simd"} if relaxed else ()), 32)).program
+    program = build(graph, target).program
     device = open_device("wasm")
     session, inputs = device.load(program), [device.alloc(x.nbytes) for x in arrays]
     for memory, x in zip(inputs, arrays, strict=True):
@@ -75,13 +84,13 @@ def run(graph: Graph, arrays: Sequence[Any], *, relaxed: bool) -> list[Any]:
 
 
 def agree(make: Any, *arrays: Any) -> None:
-    """Packed or not, with relaxed SIMD or not: exactly what NumPy says."""
+    """Packed or not, with relaxed SIMD or not, in tiles for all code generators: exactly what NumPy says."""
     graph = graph_of(make, arrays)
     want = interpret(graph, arrays)
     for got, w in zip(interpret(pack(graph, frozenset()).graph, arrays), want, strict=True):
         np.testing.assert_array_equal(got, w)
-    for relaxed in (True, False):
-        for got, w in zip(run(graph, arrays, relaxed=relaxed), want, strict=True):
+    for target in TARGETS:
+        for got, w in zip(run(graph, arrays, target), want, strict=True):
             np.testing.assert_array_equal(got, w)
 
 
@@ -158,6 +167,19 @@ def test_one_row_goes_along_four_panels_at_once(sizes: tuple[int, int]) -> None:
         plan = tiling(op_kernel("einsum", (x, panels), {"spec": "ab,pbc->apc"})[0], relaxed=relaxed)
         assert plan is not None
         assert is_streamed(plan)
+
+
+def test_tiles_suit_the_code_generator() -> None:
+    """Rows of tiles that fill its registers, whatever the device; a Program for pages knows nothing of wasmtime."""
+    a, b = whole(13, 24), whole(24, 16)
+    graph = graph_of(lambda a, b: a @ b, (a, b))
+    (kernel,) = kernels_of(graph)[-1:]
+    plans = [tiling(kernel, relaxed=True, generator=generator) for generator in (V8, CRANELIFT)]
+    assert [(t.tiles, t.height) for t in plans if t] == [(3, 6), (4, 4)]
+    for_pages, for_wasmtime = (build(graph, target).program for target in TARGETS[:2])
+    assert for_pages.module != for_wasmtime.module
+    assert for_pages.features == for_wasmtime.features == ("relaxed-simd",)
+    assert target_of(open_device("wasm")).code_generator == "cranelift"
 
 
 def test_gradients_are_tiled() -> None:
@@ -410,8 +432,8 @@ def test_float16_weights_are_packed_as_they_are(rows: int, sizes: tuple[int, int
         return x @ (nf.permute_dims(wide, (1, 0)) if turned else wide)
 
     graph, device = graph_of(make, (x, w)), open_device("wasm")
-    for features in (frozenset({"relaxed-simd"}), frozenset[str]()):
-        program = build(graph, Target("wasm", features, 32), weights={1: "w"}).program
+    for target in TARGETS:
+        program = build(graph, target, weights={1: "w"}).program
         assert {b.dtype for b in program.buffers if b.kind == "prepared"} <= {"float16"}
         session, memory = device.load(program), device.alloc(x.nbytes)
         session.load_weights({"w": w})

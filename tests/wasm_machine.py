@@ -13,6 +13,8 @@ import pytest
 from nearfield import scalar as k
 from nearfield.compiler import wasm_loops
 from nearfield.compiler.kernel import Kernel, Store
+from nearfield.compiler.wasm_contraction import tiling
+from nearfield.compiler.wasm_generator import CRANELIFT, V8, CodeGenerator
 from nearfield.compiler.wasm_module import Module, assemble
 from nearfield.dtype import DTYPES
 from nearfield.index import flatten
@@ -87,13 +89,18 @@ class Machine:
 
 
 def executed(
-    kernel: Kernel, inputs: Sequence[Array], *outputs: Array, relaxed: bool = True, threads: int = 1
+    kernel: Kernel,
+    inputs: Sequence[Array],
+    *outputs: Array,
+    relaxed: bool = True,
+    threads: int = 1,
+    generator: CodeGenerator = V8,
 ) -> list[Array]:
     """What a kernel makes of its inputs; outputs say the shape and dtype of the arguments that follow."""
     numbers = tuple(range(len(kernel.arguments)))
     worth = wasm_loops.WORTH if threads == 1 else 1  # however small the work, all threads take part
     with patch.object(wasm_loops, "WORTH", worth):
-        module = assemble([kernel], [(0, numbers)], [("main", 0, 1)], relaxed=relaxed)
+        module = assemble([kernel], [(0, numbers)], [("main", 0, 1)], relaxed=relaxed, generator=generator)
     machine = Machine(module, [*inputs, *outputs])
     machine.run(threads=threads)
     for n, a in enumerate(inputs):
@@ -132,12 +139,15 @@ def op_kernel(name: str, inputs: Sequence[Array], attrs: dict[str, Any]) -> tupl
 
 
 def check(name: str, *inputs: Array, tol: float = 1e-5, **attrs: Any) -> None:
-    """An op's kernel against its meaning, with relaxed SIMD and without, on one thread and on two."""
+    """An op's kernel against its meaning, with relaxed SIMD and without, on one thread and on two; tiles for all."""
     kernel, shape, dtype = op_kernel(name, inputs, attrs)
     want = REGISTRY[name].ref(*inputs, dtype=DTYPES[dtype], **attrs)
-    results = []
-    for relaxed, threads in ((True, 1), (True, 2), (False, 1)):
-        (got,) = executed(kernel, inputs, np.zeros(shape, dtype), relaxed=relaxed, threads=threads)
+    results, ways = [], [(True, 1, V8), (True, 2, V8), (False, 1, V8)]
+    if tiling(kernel, relaxed=True):
+        ways += [(True, 2, CRANELIFT), (False, 1, CRANELIFT)]
+    for relaxed, threads, generator in ways:
+        zeros = np.zeros(shape, dtype)
+        (got,) = executed(kernel, inputs, zeros, relaxed=relaxed, threads=threads, generator=generator)
         np.testing.assert_allclose(
             got.astype("float64"), want.astype("float64"), rtol=tol, atol=tol, err_msg=str(kernel)
         )

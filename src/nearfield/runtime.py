@@ -168,7 +168,9 @@ def target_of(device: Device) -> "Target":
     most = device.limits.get("maxStorageBuffersPerShaderStage", 32)
     bindings = min(most, 32) if device.name == "webgpu" else 32
     largest = device.limits.get("maxStorageBufferBindingSize", 1 << 27)
-    return Target(device.name, device.features, bindings, largest, choices(device), device.expect)
+    return Target(
+        device.name, device.features, bindings, largest, device.code_generator, choices(device), device.expect
+    )
 
 
 def choices(device: Device) -> "Choices":

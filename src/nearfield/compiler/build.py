@@ -246,12 +246,14 @@ def _webgpu(
 
 def _wasm(program: Program, kernels: list[Kernel], calls: list[tuple[int, tuple[int, ...]]], target: Target) -> Program:
     from .wasm_cases import by_cases
+    from .wasm_generator import generator_of
     from .wasm_module import assemble, places_of
 
     kernels = [by_cases(kernel) for kernel in kernels]
     relaxed = "relaxed-simd" in target.features
     entries = [(e.name, e.start, e.stop) for e in program.entries]
-    module = assemble(kernels, calls, entries, relaxed=relaxed, places=places_of(program.buffers))
+    generator, places = generator_of(target.code_generator), places_of(program.buffers)
+    module = assemble(kernels, calls, entries, relaxed=relaxed, generator=generator, places=places)
     compiled = tuple(Compiled(name, name, len(k.arguments)) for name, k in zip(module.names, kernels, strict=True))
     steps = tuple(
         Step(at, args, (total, grain), cost(kernels[at]) if total > grain else 0)  # nothing that others could help with

@@ -61,6 +61,7 @@ def program_key(graph: Graph, target: Target, more: Any = None) -> str:
         sorted(target.features),
         target.bindings,
         target.largest,
+        target.code_generator,
         sorted(target.choices.chosen.items()),
     )
     return "\n".join((_compiler(), repr(made_for), repr(more), str(graph)))

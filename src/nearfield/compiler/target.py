@@ -18,6 +18,8 @@ class Target:
     bindings  the most arguments of one kernel
     largest   bytes of the largest array that a kernel may have as an argument; WebGPU's own limit unless given
     choices   which of several ways a kernel is made, where that was measured
+    code_generator  what makes machine code of WebAssembly, so that kernels are shaped for it: "" is what browsers have,
+              "cranelift" wasmtime's; all run everywhere
     spelled   is given each kernel that is text as soon as it is known, so that it can be compiled meanwhile
     """
 
@@ -25,6 +27,7 @@ class Target:
     features: frozenset[str] = frozenset()
     bindings: int = 8
     largest: int = 1 << 27
+    code_generator: str = ""
     choices: Choices = field(default_factory=Choices)
     spelled: Callable[[Kernel], None] | None = field(default=None, compare=False)
 

@@ -19,13 +19,11 @@ from ..scalar import K, walk
 from .contraction import Contraction, contraction_of
 from .kernel import Kernel, Store, vary
 from .pack import PANEL
+from .wasm_generator import V8, CodeGenerator
 from .wasm_schedule import extent, simplified
 
 __all__ = ["PANEL", "Factor", "Tiling", "factor", "numbered", "tiled", "tiling", "written_out"]
 
-# rows of a tile: the sums, two vectors of b, one element of a and what else a step needs (a product, a mask) fit V8's
-# fifteen registers
-ROWS = {"fused": 6, "plain": 5, "dot": 6, "turned": 5}
 FOUR = 4  # bytes that one instruction multiplies and adds up in each lane
 NEAR = 384 * 1024  # bytes of the left factor that stay in the second cache while the panels go by
 PANELS = 256 * 1024  # bytes of a right factor that stay there while blocks of rows go by
@@ -67,6 +65,7 @@ class Tiling:
     summed     how often each loop of the sum runs, the innermost last
     store      what to do with a sum, which stands in it as `total`
     kind       of a step: "fused" is a product and a sum in one instruction, "plain" in two, "dot" four of bytes
+    generator  what makes machine code of it
     """
 
     batch: tuple[K, ...]
@@ -80,6 +79,7 @@ class Tiling:
     total: K
     columns: int
     kind: str
+    generator: CodeGenerator
 
     @property
     def rows(self) -> int:
@@ -94,7 +94,8 @@ class Tiling:
     @property
     def height(self) -> int:
         """Rows that a tile has at most."""
-        return ROWS["turned" if self.kind == "dot" and self.a.dtype.name == "int8" else self.kind]
+        turned = self.kind == "dot" and self.a.dtype.name == "int8"
+        return self.generator.rows["turned" if turned else self.kind]
 
     @property
     def length(self) -> int:
@@ -152,7 +153,7 @@ class Tiling:
         return all(c * self.b.size % (4 * self.apart) == 0 for c in (constant, *terms.values(), *self.b.steps))
 
 
-def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
+def tiling(kernel: Kernel, *, relaxed: bool, generator: CodeGenerator = V8) -> Tiling | None:
     """How to compute the kernel in tiles, or None if it is no contraction that they suit."""
     if len(kernel.stores) != 1 or any(t.name in ("float64", "int64") for t in kernel.arguments):
         return None
@@ -165,10 +166,10 @@ def tiling(kernel: Kernel, *, relaxed: bool) -> Tiling | None:
         return None
     types = tuple(kernel.arguments[x.value] for x in (found.a, found.b))
     if relaxed and types[0].itemsize == 1 and types[1].name == "int8":
-        return tiled(_split(found), types, "dot")
+        return tiled(_split(found), types, "dot", generator)
     if types[0].itemsize != 4 or (types[1].itemsize != 4 and types[1].name != "float16"):
         return None
-    plan = tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain")
+    plan = tiled(_split(found), types, "fused" if relaxed and found.total.type == "float32" else "plain", generator)
     return None if plan is None or (types[1].name == "float16" and not plan.is_whole) else plan
 
 
@@ -202,7 +203,7 @@ def numbered(variables: tuple[K, ...], number: K) -> dict[K, K]:
     return table | dict.fromkeys(variables[:1], number)
 
 
-def tiled(c: Contraction, types: tuple[DType, ...], kind: str) -> Tiling | None:
+def tiled(c: Contraction, types: tuple[DType, ...], kind: str, generator: CodeGenerator) -> Tiling | None:
     """How to compute a contraction of two loads; None if they do not lie as tiles read them, or are too small."""
     _, rows, columns, length = c.sizes
     if columns < 4 or length < SHORT:
@@ -229,7 +230,7 @@ def tiled(c: Contraction, types: tuple[DType, ...], kind: str) -> Tiling | None:
     total = k.make("total", c.total.type, (*c.batch, row, panel, lane))
     table[c.total] = total
     store = Store(c.store.argument, k.substitute(c.store.index, table), k.substitute(c.store.value, table))
-    return Tiling(c.batch, row, panel, lane, a, b, summed, store, total, columns, kind)
+    return Tiling(c.batch, row, panel, lane, a, b, summed, store, total, columns, kind, generator)
 
 
 def factor(x: K, summed: tuple[K, ...], table: dict[K, K], dtype: DType) -> Factor | None:

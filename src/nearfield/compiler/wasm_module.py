@@ -9,6 +9,7 @@ from .wasm_bytes import module
 from .wasm_contraction import tiling
 from .wasm_depthwise import compile_depthwise
 from .wasm_dot import Dots
+from .wasm_generator import V8, CodeGenerator
 from .wasm_loops import WORTH, Compiled, compile_kernel
 from .wasm_quantised import QuantisedTiles, quantised_tiling
 from .wasm_scatter import compile_scatter
@@ -64,17 +65,19 @@ def assemble(
     entries: Sequence[tuple[str, int, int]],
     *,
     relaxed: bool,
+    generator: CodeGenerator = V8,
     places: Sequence[Place] = (),
 ) -> Module:
     """The module of some kernels, steps (kernel, buffers) and entries (name, first step, end step).
 
     relaxed  use relaxed SIMD (the Program then needs the feature "relaxed-simd")
+    generator  what makes machine code of it
     places   of the buffers; unless given, each has a memory of its own
     """
     numbers: dict[Kernel, int] = {}
     for kernel in kernels:
         numbers.setdefault(kernel, len(numbers))
-    compiled = [_compile(kernel, relaxed) for kernel in numbers]
+    compiled = [_compile(kernel, relaxed, generator) for kernel in numbers]
     names = [f"k{n}_{_word(kernel.name)}" for kernel, n in numbers.items()]
     shared = functions()
     rows = [*shared, *((name, c.parameters, 0, c.body) for name, c in zip(names, compiled, strict=True))]
@@ -92,10 +95,10 @@ def assemble(
     return Module(data, flag, tuple(names[numbers[kernel]] for kernel in kernels), sizes)
 
 
-def _compile_contraction(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
+def _compile_contraction(kernel: Kernel, relaxed: bool, generator: CodeGenerator) -> Compiled | None:
     """The function of a kernel that is a contraction which tiles suit, or None."""
-    quantised = quantised_tiling(kernel, relaxed=relaxed)
-    plan = quantised or tiling(kernel, relaxed=relaxed)
+    quantised = quantised_tiling(kernel, relaxed=relaxed, generator=generator)
+    plan = quantised or tiling(kernel, relaxed=relaxed, generator=generator)
     if plan is None:
         return None
     streamed = not quantised and is_streamed(plan)
@@ -107,9 +110,9 @@ def _compile_contraction(kernel: Kernel, *, relaxed: bool) -> Compiled | None:
     return Compiled(len(kernel.arguments) + 2, body, plan.total_parts, max(1, -(-grain // unit)) * unit)
 
 
-def _compile(kernel: Kernel, relaxed: bool) -> Compiled:
+def _compile(kernel: Kernel, relaxed: bool, generator: CodeGenerator) -> Compiled:
     """By whoever claims the kernel first; loops as K has them serve all."""
-    claimed = _compile_contraction(kernel, relaxed=relaxed) or compile_depthwise(kernel, relaxed=relaxed)
+    claimed = _compile_contraction(kernel, relaxed, generator) or compile_depthwise(kernel, relaxed=relaxed)
     claimed = claimed or compile_scatter(kernel, relaxed=relaxed)
     return claimed or compile_kernel(kernel, relaxed=relaxed)
 

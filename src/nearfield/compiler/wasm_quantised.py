@@ -16,13 +16,12 @@ from .contraction import Contraction, contraction_of
 from .kernel import Kernel
 from .wasm_bytes import OP, get, i32, memarg, put
 from .wasm_contraction import PANEL, Factor, Tiling, factor, numbered, tiled, written_out
+from .wasm_generator import V8, CodeGenerator
 from .wasm_schedule import extent, simplified
 from .wasm_storage import load_lanes
 from .wasm_tile import Tile, Tiles
 
 __all__ = ["QuantisedTiles", "QuantisedTiling", "quantised_tiling"]
-
-ROWS = 4  # of a tile: with two vectors of scales and one of bytes, its registers fit V8's 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,9 @@ class QuantisedTiling(Tiling):
     half: int
 
     @property
-    def tiles(self) -> int:
-        """How many tiles the rows are cut into, of sizes that differ by at most one."""
-        return -(-self.rows // ROWS)
+    def height(self) -> int:
+        """Rows that a tile has at most."""
+        return self.generator.rows["quantised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def _split(c: Contraction) -> Contraction:
     return c
 
 
-def quantised_tiling(kernel: Kernel, *, relaxed: bool) -> QuantisedTiling | None:
+def quantised_tiling(kernel: Kernel, *, relaxed: bool, generator: CodeGenerator = V8) -> QuantisedTiling | None:
     """How to compute the kernel, or None if its right factor is not quantised and laid out for this."""
     if len(kernel.stores) != 1 or all(t.name != "int8" for t in kernel.arguments):
         return None
@@ -105,7 +104,7 @@ def quantised_tiling(kernel: Kernel, *, relaxed: bool) -> QuantisedTiling | None
         half = halves.steps[found.summed.index(numbers.half)]
     plain = replace(found, b=numbers.load, summed=tuple(v for v in found.summed if v is not numbers.half))
     a = k.substitute(found.a, {numbers.half: k.const(0, "index")}) if numbers.half is not None else found.a
-    plan = tiled(replace(plain, a=a), (types[0], types[1]), "fused" if relaxed else "plain")
+    plan = tiled(replace(plain, a=a), (types[0], types[1]), "fused" if relaxed else "plain", generator)
     if plan is None or (numbers.half is not None and not half) or not plan.is_whole:
         return None
     return _by_groups(plan, plain, numbers.scale, types[2], half)

@@ -7,7 +7,8 @@
             for each row: what is done with the sums, in vectors along the columns; stored
 
 Loads have constant offsets from pointers that move once per loop. One element of a is live at a time: V8 has 15 vector
-registers for the rest.
+registers for the rest. Cranelift moves all products of a block of code behind all its loads (wasm_generator.py); for
+it, blocks end within a step, by branches that are never taken.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from ..index import linear
 from ..scalar import K
 from .kernel import Kernel, vary
-from .wasm_bytes import OP, get, i32, memarg, put, tee, v128
+from .wasm_bytes import OP, get, i32, memarg, put, tee, uleb, v128
 from .wasm_contraction import PANEL, Factor, Tiling, written_out
 from .wasm_schedule import extent
 from .wasm_storage import BYTES, load_weights
@@ -69,6 +70,8 @@ class Tiles(Values):
         self.pointers: list[int] = []
         self.right = self.f.local("i32")
         self.again = False  # whether a loop before this one reads the left factor at the same offsets
+        self.block = plan.generator.block
+        self.depth: int | None = None  # loops to leave for the end of the present block of code; None: it has none
 
     def shifted(self) -> tuple[K, ...]:
         """The variables whose neighbouring values are computed side by side."""
@@ -174,8 +177,27 @@ class Tiles(Values):
     def summed(self, tile: Tile) -> None:
         """Leave a tile's sums in the first copy of its accumulators."""
         self.emit(b"".join(v128(bytes(4)) + put(s) for copy in tile.sums for s in copy))
-        self.over(0, tile)
+        if self.block:
+            self._in_blocks(tile)
+        else:
+            self.over(0, tile)
         self.join(tile)
+
+    def _in_blocks(self, tile: Tile) -> None:
+        """The loops of the sum, out of which branches lead that take all sums along: so these are computed before."""
+        self.depth = 0
+        self.emit(OP["block"] + OP["block"])
+        self.over(0, tile)
+        self.emit(OP["br"] + b"\1" + OP["end"])
+        for s in (s for copy in tile.sums for s in copy):
+            self.emit(get(self.right) + get(s) + OP["v128.store"] + memarg())
+        self.emit(OP["unreachable"] + OP["end"])
+        self.depth = None
+
+    def _block_ends(self) -> None:
+        """A branch that is taken where the right factor is at address 0, which it never is."""
+        if self.depth is not None:
+            self.emit(get(self.right) + OP["i32.eqz"] + OP["br_if"] + uleb(self.depth))
 
     def join(self, tile: Tile) -> None:
         """Add the copies of the accumulators up."""
@@ -199,7 +221,7 @@ class Tiles(Values):
             for term in self._nested(a.place):
                 self.value(term, "s")
             address, offset = self.address(a.argument, a.place)
-            if not self.again:
+            if not self.again and not self.block:
                 address += i32(offset) + OP["i32.add"] if offset else b""
                 offset = 0
             if address not in known:
@@ -225,12 +247,16 @@ class Tiles(Values):
         turns, rest = divmod(n, turn)
         local = self.f.local("i32")
         self.emit(i32(turns) + put(local) + OP["loop"])
+        if self.depth is not None:
+            self.depth += 1
         if innermost:
             self._steps([(u * one + x, u * other + y) for u in range(turn) for x, y in self.steps], tile)
         else:
             self.over(level + 1, tile)
         self._move(tile, turn * one, turn * other)
         self.emit(get(local) + i32(1) + OP["i32.sub"] + tee(local) + OP["br_if"] + b"\0" + OP["end"])
+        if self.depth is not None:
+            self.depth -= 1
         if rest:
             before, self.again = self.again, True
             self._steps([(u * one + x, u * other + y) for u in range(rest) for x, y in self.steps], tile)
@@ -241,7 +267,7 @@ class Tiles(Values):
     def _turn(self, n: int) -> int:
         """How many of n times the innermost steps are in one turn of their loop."""
         turn = max(1, UNROLL // len(self.steps))
-        return turn if self.again or self.plan.kind == "dot" or n % (2 * turn) else 2 * turn
+        return turn if self.again or self.block or self.plan.kind == "dot" or n % (2 * turn) else 2 * turn
 
     def _move(self, tile: Tile, one: int, other: int) -> None:
         for pointer in dict.fromkeys(p for p, _ in tile.left) if one else ():
@@ -265,10 +291,15 @@ class Tiles(Values):
     def step(self, tile: Tile, n: int, one: int) -> None:
         """Step n of some: the element of a, `one` further, of each row, times the vectors of b."""
         sums, width = tile.sums[n % len(tile.sums)], len(tile.vectors)
+        last, fused = len(tile.left) - 1, self.plan.kind == "fused"
         for r, (pointer, offset) in enumerate(tile.left):
             self.emit(self.repeated(get(pointer), offset + one * self.plan.a.size) + put(self.splat))
             for v, at in zip(self.vectors, sums[r * width : (r + 1) * width], strict=False):
-                self.emit(self.added(get(self.splat), get(v), get(at)) + put(at))
+                # the first factor is what Cranelift's sum replaces; after the last row, that may be b
+                factors = (get(v), get(self.splat)) if self.block and fused and r == last else (get(self.splat), get(v))
+                self.emit(self.added(*factors, get(at)) + put(at))
+            if self.block and (r == last or r % self.block == self.block - 1):
+                self._block_ends()
 
     def repeated(self, address: bytes, offset: int) -> bytes:
         """What is multiplied: four bytes of a in each lane.
@@ -277,7 +308,7 @@ class Tiles(Values):
         if these have pointers of their own, but also once for two loops, and then the first stores the sum for the
         second. So that one loads a number and repeats it; in the first, the port that repeats would be the limit.
         """
-        if self.again:
+        if self.again or self.block:
             return address + OP["f32.load"] + memarg(offset, 0) + OP["f32x4.splat"]
         return address + OP["v128.load32_splat"] + memarg(offset)
 

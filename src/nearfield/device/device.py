@@ -75,6 +75,7 @@ class Device(ABC):
     limits       WebGPU's names for webgpu ("maxBufferSize", …); "memory" and "threads" for wasm
     features     names as in a Program's `features`, and others that the adapter has
     is_hardware  is it a graphics card, and not software that plays one?
+    code_generator  what makes machine code of its WebAssembly, if that is not what browsers have: "cranelift"
     is_lost      has it stopped for good? Opening its name again may give a new one
     """
 
@@ -84,6 +85,7 @@ class Device(ABC):
     limits: dict[str, int]
     features: frozenset[str]
     is_hardware: bool
+    code_generator: str = ""
     is_lost: bool = False
 
     def __repr__(self) -> str:

@@ -100,6 +100,7 @@ class WasmDevice(Device):
         self.dtypes = frozenset(DTYPES)
         self.features = frozenset({"relaxed-simd"})
         self.is_hardware = False
+        self.code_generator = "cranelift"
         self.limits = {"memory": PAGE * PAGES, "threads": _threads()}
         self.engine = _engine()
         self.memory = SharedMemory(self.engine, wasmtime.MemoryType(wasmtime.Limits(1, PAGES), shared=True))
