@@ -3,7 +3,7 @@
 source  Python array API standard 2024.12, "Broadcasting"
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import index
 from typing import Any
@@ -63,6 +63,8 @@ def axis_of(who: str, axis: int, rank: int) -> int:
 
     errors   AxisError if it is not in -rank … rank - 1
     """
+    if type(axis) is int and 0 <= axis < rank:
+        return axis
     if not hasattr(axis, "__index__"):
         raise AxisError(f"{who}: axis is {axis!r}; accepted are integers.")
     if not -rank <= axis < rank:
@@ -79,6 +81,8 @@ def axes_of(who: str, axis: int | Sequence[int] | None, rank: int) -> Shape:
     """
     if axis is None:
         return tuple(range(rank))
+    if type(axis) is int:
+        return (axis_of(who, axis, rank),)
     axes = tuple(axis_of(who, a, rank) for a in (axis if isinstance(axis, (list, tuple)) else (axis,)))
     if len(set(axes)) != len(axes):
         raise AxisError(f"{who}: axis {axis} names an axis twice; each axis may be named once.")
@@ -92,15 +96,21 @@ def _parse(signature: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((name.strip(), tuple(axes.split())) for name, axes in parts)
 
 
-def check(signature: str, who: str, **shapes: Shape) -> dict[str, int]:
+def check(signature: str, who: str, **shapes: Shape) -> Mapping[str, int]:
     """The size of each named axis, when the shapes agree with the signature; "..." is any number of axes in front.
 
     errors   ShapeError naming the axis, in the words of the function `who`
     """
+    return _checked(signature, who, tuple(shapes.items()))
+
+
+@lru_cache(maxsize=4096)
+def _checked(signature: str, who: str, shapes: tuple[tuple[str, Shape], ...]) -> Mapping[str, int]:
     sizes: dict[str, int] = {}
     origin: dict[str, str] = {}
+    given = dict(shapes)
     for name, axes in _parse(signature):
-        shape = shapes[name]
+        shape = given[name]
         named = axes[1:] if axes and axes[0] == "..." else axes
         if len(shape) < len(named) or (named is axes and len(shape) != len(axes)):
             raise ShapeError(

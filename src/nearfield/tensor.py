@@ -33,6 +33,7 @@ class Node:
     """
 
     __slots__ = ("__weakref__", "args", "attrs", "depth", "dtype", "handles", "op", "shape", "value")
+    depth: float
 
     def __init__(
         self,
@@ -45,14 +46,15 @@ class Node:
     ) -> None:
         self.op, self.args, self.attrs, self.shape, self.dtype, self.value = op, args, attrs, shape, dtype, value
         self.handles = 0
-        self.depth: float = 0
+        depth: float = 0
         if args:
             for a in args:
-                if a.depth >= self.depth:
-                    self.depth = a.depth + 1
+                if a.depth >= depth:
+                    depth = a.depth + 1
             count_reference()
         elif op is None and value is None:
-            self.depth = inf
+            depth = inf
+        self.depth = depth
 
     @property
     def size(self) -> int:
@@ -131,11 +133,11 @@ class Tensor:
         if node.value is None:
             PENDING[id(node)] = node
 
-    def __del__(self) -> None:
+    def __del__(self, forget: Callable[..., Any] = PENDING.pop) -> None:
         node = self.node
         node.handles -= 1
         if node.handles == 0:
-            PENDING.pop(id(node), None)
+            forget(id(node), None)  # bound early: when Python exits, the names of modules go before the last tensors
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -422,6 +424,10 @@ def leaf(value: Any, shape: tuple[int, ...], dtype: DType) -> Tensor:
 def apply(op: Op | str, *inputs: Tensor, **attrs: Any) -> Tensor:
     """The Tensor that the operation makes of its inputs; shapes and dtypes are checked now, values come later."""
     record = REGISTRY[op] if isinstance(op, str) else op
+    if len(inputs) == 1:
+        node = inputs[0].node
+        shape, dtype = record.infer([node.shape], [node.dtype], attrs)
+        return made(record, (node,), attrs, shape, dtype)
     nodes = tuple([t.node for t in inputs])
     shape, dtype = record.infer([n.shape for n in nodes], [n.dtype for n in nodes], attrs)
     return made(record, nodes, attrs, shape, dtype)

@@ -4,13 +4,14 @@ source  Dumoulin & Visin 2016, arXiv:1603.07285, "A guide to convolution arithme
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 from ..errors import ShapeError
-from ..shape import check
+from ..shape import Shape, check
 from ..tensor import Tensor, apply, call
-from .manipulation import flip
+from .manipulation import flip, permuted, reshaped
 from .statistics import max as largest
 from .statistics import mean
 from .statistics import sum as total
@@ -46,15 +47,19 @@ def _pads(who: str, padding: Padding, space: Sequence[int], size: Sizes, stride:
         hops, reach = _each(who, "stride", stride, rank), _reach(who, size, dilation, rank)
         totals = [max((-(-n // h) - 1) * h + m - n, 0) for n, h, m in zip(space, hops, reach, strict=True)]
         return tuple((t // 2, t - t // 2) for t in totals)
-    if isinstance(padding, int):
-        return ((padding, padding),) * rank
-    pairs = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding) if not isinstance(padding, str) else ()
-    if len(pairs) != rank or any(len(p) != 2 for p in pairs):
+    return _pairs(who, padding, rank)
+
+
+def _pairs(who: str, padding: Padding, rank: int) -> Pads:
+    """(before, after) for each axis of space, from a number for all, or numbers or pairs for each."""
+    each = (padding,) * rank if isinstance(padding, int) else padding if isinstance(padding, (list, tuple)) else ()
+    pairs = tuple([(p, p) if isinstance(p, int) else tuple(p) if isinstance(p, (list, tuple)) else () for p in each])
+    if len(pairs) != rank or any(len(p) != 2 or not all(isinstance(n, int) for n in p) for p in pairs):
         raise ShapeError(
             f"{who}: padding is {padding!r}; accepted are 'same', 'valid', a number, or {rank} numbers or (before, "
             "after) pairs."
         )
-    return pairs  # type: ignore[return-value]
+    return pairs
 
 
 def _reach(who: str, size: Sizes, dilation: Sizes, rank: int) -> tuple[int, ...]:
@@ -71,19 +76,24 @@ def _check_fits(who: str, space: Sequence[int], pads: Pads, reach: Sequence[int]
             )
 
 
-def _grouped(who: str, x: Tensor, w: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """x as [n, *space, group, ci] and w as [*window, group, ci, co]; output channels are numbered group by group."""
-    ci, co = w.shape[-2:]
-    if groups < 1 or x.shape[-1] != ci * groups or co % groups:
+def _check_channels(who: str, x: Shape, w: Shape, groups: int) -> None:
+    ci, co = w[-2:]
+    if groups < 1 or x[-1] != ci * groups or co % groups:
         raise ShapeError(
-            f"{who}: x{list(x.shape)} has {x.shape[-1]} channels but w{list(w.shape)} takes {ci} in each of {groups} "
-            "groups, "
-            f"and makes {co}; accepted are x channels = groups × {ci}, and a multiple of groups."
+            f"{who}: x{list(x)} has {x[-1]} channels but w{list(w)} takes {ci} in each of {groups} groups, and makes "
+            f"{co}; accepted are x channels = groups × {ci}, and a multiple of groups."
         )
-    split = call("reshape", x, (*x.shape[:-1], groups, ci))
-    rank = w.ndim - 2
-    parts = call("reshape", w, (*w.shape[:-1], groups, co // groups))
-    return split, call("permute_dims", parts, (*range(rank), rank + 1, rank, rank + 2))
+
+
+def _grouped(x: Tensor, w: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """x as [n, *space, group, ci] and w as [*window, group, ci, co]; output channels are numbered group by group."""
+    before, window, (ci, co) = x.node.shape[:-1], w.node.shape[:-2], w.node.shape[-2:]
+    split = reshaped(x, (*before, groups, ci))
+    if groups == 1:
+        return split, reshaped(w, (*window, 1, ci, co))
+    rank = len(window)
+    parts = reshaped(w, (*window, ci, groups, co // groups))
+    return split, permuted(parts, (*range(rank), rank + 1, rank, rank + 2))
 
 
 def conv(
@@ -105,18 +115,32 @@ def conv(
 
 def _conv(who: str, x: Tensor, w: Tensor, stride: Sizes, padding: Padding, dilation: Sizes, groups: int) -> Tensor:
     rank = x.ndim - 2
-    if w.ndim != rank + 2:
+    hops = stride if type(stride) is int else _each(who, "stride", stride, rank)
+    gaps = dilation if type(dilation) is int else _each(who, "dilation", dilation, rank)
+    pads = padding if type(padding) in (int, str) else _pairs(who, padding, rank)
+    attrs = _geometry(who, x.node.shape, w.node.shape, hops, pads, gaps, groups)
+    split, parts = _grouped(x, w, groups)
+    y = apply("conv", split, call("astype", parts, x.dtype), **attrs)
+    return reshaped(y, (*y.node.shape[:-2], w.node.shape[-1]))
+
+
+@lru_cache(maxsize=4096, typed=True)  # typed: 1.0 and True equal 1
+def _geometry(
+    who: str, x: Shape, w: Shape, stride: Sizes, padding: Padding, dilation: Sizes, groups: int
+) -> dict[str, Any]:
+    """The attributes of the operation, if all fits: the same for all layers of a shape, and asked for at each call."""
+    rank = len(x) - 2
+    if len(w) != rank + 2:
         raise ShapeError(
-            f"{who}: w has shape {w.shape}; accepted is rank {x.ndim} beside x of shape {x.shape}: window, channels "
-            "in, channels out."
+            f"{who}: w has shape {w}; accepted is rank {len(x)} beside x of shape {x}: window, channels in, channels "
+            "out."
         )
-    space, size = x.shape[1:-1], w.shape[:-2]
+    space, size = x[1:-1], w[:-2]
     hops, gaps = _each(who, "stride", stride, rank), _each(who, "dilation", dilation, rank)
     pads = _pads(who, padding, space, size, hops, gaps)
     _check_fits(who, space, pads, _reach(who, size, gaps, rank))
-    split, parts = _grouped(who, x, w, groups)
-    y = apply("conv", split, call("astype", parts, x.dtype), stride=hops, pad=pads, dilation=gaps, spread=(1,) * rank)
-    return call("reshape", y, (*y.shape[:-2], w.shape[-1]))
+    _check_channels(who, x, w, groups)
+    return {"stride": hops, "pad": pads, "dilation": gaps, "spread": (1,) * rank}
 
 
 def conv1d(
@@ -175,9 +199,10 @@ def conv_transpose(
     else:
         cut = _pads(who, padding, x.shape[1:-1], w.shape[:rank], hops, gaps)
     pads = tuple((m - 1 - low, m - 1 - high + e) for m, (low, high), e in zip(reach, cut, extra, strict=True))
-    split, parts = _grouped(who, x, flip(w, axis=tuple(range(rank))), groups)
+    _check_channels(who, x.shape, w.shape, groups)
+    split, parts = _grouped(x, flip(w, axis=tuple(range(rank))), groups)
     y = apply("conv", split, call("astype", parts, x.dtype), stride=(1,) * rank, pad=pads, dilation=gaps, spread=hops)
-    return call("reshape", y, (*y.shape[:-2], w.shape[-1]))
+    return reshaped(y, (*y.shape[:-2], w.shape[-1]))
 
 
 def conv_transpose2d(

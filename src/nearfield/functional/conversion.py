@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from ..dtype import DTYPES, DType, canonical
+from ..dtype import DTYPES, DType, canonical, result_type
 from ..errors import DTypeError, ShapeError
 from ..ops.source import bits_of_number
 from ..tensor import Tensor, apply, call, leaf, method, scalar
@@ -24,6 +24,8 @@ def asarray(x: Any, /, dtype: Any = None, *, device: str | None = None, copy: bo
     copy     buffers are always copied, Tensors never: nothing can change in either case
     errors   ShapeError if nested lists are ragged; DTypeError if elements are not numbers, or too large for the dtype
     """
+    if type(x) is Tensor and dtype is None and device is None:
+        return x
     wanted = None if dtype is None else canonical(dtype)
     made = _converted(x, wanted)
     made = made if wanted is None or made.dtype is wanted else astype(made, wanted)
@@ -163,6 +165,19 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
     x, wanted = asarray(x), canonical(dtype)
     y = x if x.dtype is wanted else apply("cast", x, dtype=wanted)
     return y if device is None else call("to_device", y, device)
+
+
+def promoted(who: str, arrays: Any) -> list[Tensor]:
+    """The arrays in the dtype that all of theirs promote to.
+
+    errors   ShapeError if there are none
+    """
+    tensors = [a if type(a) is Tensor else asarray(a) for a in arrays]
+    if not tensors:
+        raise ShapeError(f"{who}: received no arrays; accepted is at least one.")
+    dtypes = [t.node.dtype for t in tensors]
+    dtype = result_type(*dtypes)
+    return tensors if dtypes.count(dtype) == len(dtypes) else [astype(t, dtype) for t in tensors]
 
 
 @method

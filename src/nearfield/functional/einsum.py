@@ -9,11 +9,12 @@ from math import prod
 from string import ascii_letters
 from typing import Any
 
-from ..dtype import result_type
 from ..errors import ShapeError
+from ..op import REGISTRY
 from ..ops.define import require
-from ..tensor import Tensor, apply, method
-from .conversion import asarray, astype
+from ..shape import Shape
+from ..tensor import Tensor, apply, made, method
+from .conversion import promoted
 from .manipulation import moveaxis, permute_dims, reshape, slice_axis
 
 __all__ = ["einsum"]
@@ -21,29 +22,33 @@ __all__ = ["einsum"]
 Term = tuple[Tensor, str]  # an array and one letter for each axis
 
 
-def promoted(who: str, *arrays: Any) -> list[Tensor]:
+def numeric(who: str, *arrays: Any) -> list[Tensor]:
     """The arrays in one numeric dtype."""
-    tensors = [asarray(a) for a in arrays]
-    dtype = result_type(*(t.dtype for t in tensors))
-    require(who, dtype, "iuf")
-    return [astype(t, dtype) for t in tensors]
+    tensors = promoted(who, arrays)
+    require(who, tensors[0].node.dtype, "iuf")
+    return tensors
 
 
 def contract(a: Term, b: Term, out: str) -> Tensor:
     """The sum of products of two arrays over the letters that `out` lacks; an axis of size 1 goes with any size."""
-    if not _is_plain(a[1], a[0].node.shape, b[1], b[0].node.shape, out):
-        a, b = _narrowed(a, b, out), _narrowed(b, a, out)
     (x, lx), (y, ly) = a, b
-    return apply("einsum", x, y, spec=f"{lx},{ly}->{out}")
+    left, right = x.node, y.node
+    shape = _product_shape(lx, left.shape, ly, right.shape, out)
+    if shape is None:
+        (x, lx), (y, ly) = _narrowed(a, b, out), _narrowed(b, a, out)
+        return apply("einsum", x, y, spec=f"{lx},{ly}->{out}")
+    return made(REGISTRY["einsum"], (left, right), {"spec": f"{lx},{ly}->{out}"}, shape, left.dtype)
 
 
-@lru_cache(maxsize=1024)
-def _is_plain(la: str, a: tuple[int, ...], lb: str, b: tuple[int, ...], out: str) -> bool:
-    """Whether no axis has to be dropped: each is in the result or in both arrays, in one size."""
+@lru_cache(maxsize=4096)
+def _product_shape(la: str, a: Shape, lb: str, b: Shape, out: str) -> Shape | None:
+    """The product's shape, unless an axis has to be dropped: each is in the result or in both arrays, in one size."""
     sizes = dict(zip(lb, b, strict=True))
-    return set(la + lb) <= set(out) | (set(la) & set(lb)) and all(
+    plain = set(la + lb) <= set(out) | (set(la) & set(lb)) and all(
         sizes.get(c, n) == n for c, n in zip(la, a, strict=True)
     )
+    sizes.update(zip(la, a, strict=True))
+    return tuple([sizes[c] for c in out]) if plain else None
 
 
 def _narrowed(a: Term, b: Term, out: str) -> Term:
@@ -151,7 +156,7 @@ def einsum(subscripts: str, /, *operands: Any) -> Tensor:
     """
     if not operands:
         raise ShapeError("einsum: received no operands; accepted is at least one.")
-    tensors = promoted("einsum", *operands)
+    tensors = numeric("einsum", *operands)
     parts, out = _parse(subscripts, tensors)
     terms = [_unrepeated(t, letters) for t, letters in zip(tensors, parts, strict=True)]
     sizes = _sizes(terms)
@@ -164,8 +169,8 @@ def einsum(subscripts: str, /, *operands: Any) -> Tensor:
         pairs = combinations(range(len(terms)), 2)
         i, j = min(pairs, key=lambda p: prod(sizes[c] for c in _after(terms, p[0], p[1], out)))
         kept = out if len(terms) == 2 else _after(terms, i, j, out)
-        made = (contract(terms[i], terms[j], kept), kept)
-        terms = [*(t for n, t in enumerate(terms) if n not in (i, j)), made]
+        product = (contract(terms[i], terms[j], kept), kept)
+        terms = [*(t for n, t in enumerate(terms) if n not in (i, j)), product]
     return _finished(terms[0], out)
 
 

@@ -10,13 +10,16 @@ from math import prod
 from typing import Any
 
 from ..errors import AxisError, DTypeError, ShapeError
+from ..ops import movement
 from ..ops.arithmetic import less, where
 from ..shape import broadcast
-from ..tensor import Tensor, apply, method
+from ..tensor import Tensor, apply, made, method
 from .conversion import asarray, astype
-from .manipulation import broadcast_to, permute_dims, reshape
+from .manipulation import broadcast_to, permute_dims, reshape, reshaped
 
 __all__ = ["nonzero"]
+
+Extent = tuple[int, int, int, int]  # start, stop and step along an axis, and how many elements that takes
 
 
 def read(x: Tensor) -> memoryview:
@@ -83,28 +86,18 @@ def _check_range(who: str, i: int, n: int) -> None:
 class _Plan:
     """A key, item by item: what is cut (`slice`), how the result is shaped, and which axes positions choose from.
 
-    start, stop, step  the cut along each axis of x
-    shape              after the cut: numbers taken out, new axes put in
-    chosen             (axis in `shape`, its size, positions) for each array in the key
-    advanced           the places of arrays and numbers in the key: if they are neighbours, the chosen axes stay there
+    extents   the cut along each axis of x
+    shape     after the cut: numbers taken out, new axes put in
+    chosen    (axis in `shape`, positions) for each array in the key
+    advanced  the places of arrays and numbers in the key: if they are neighbours, the chosen axes stay there
     """
 
     def __init__(self) -> None:
-        self.start: list[int] = []
-        self.stop: list[int] = []
-        self.step: list[int] = []
+        self.extents: list[Extent] = []
         self.shape: list[int] = []
         self.chosen: list[tuple[int, Any]] = []
         self.advanced: list[int] = []
         self.first: int | None = None
-
-    def cut(self, start: int, stop: int, step: int) -> int:
-        n = len(range(start, stop, step))
-        start, stop, step = (start, stop, step) if n else (0, 0, 1)
-        self.start.append(start)
-        self.stop.append(stop)
-        self.step.append(step)
-        return n
 
     def at(self, place: int) -> None:
         self.advanced.append(place)
@@ -157,19 +150,27 @@ def _plan(x: Tensor, items: list[Any]) -> _Plan:
             plan.chosen.append((len(plan.shape), [0] * item))
             plan.shape.append(1)
         elif isinstance(item, slice):
-            plan.shape.append(plan.cut(*item.indices(n)))
+            plan.extents.append(_extent(item, n))
+            plan.shape.append(plan.extents[-1][3])
             axis += 1
         elif isinstance(item, Tensor):
             plan.at(place)
             axis = _plan_array(plan, x, axis, item)
         else:
             plan.at(place)
-            plan.cut(*_number(item, n))
+            plan.extents.append(_extent(item, n))
             axis += 1
     return plan
 
 
-def _number(item: Any, n: int) -> tuple[int, int, int]:
+def _extent(item: Any, n: int) -> Extent:
+    """What a slice or a number takes from n elements."""
+    if type(item) is slice:
+        start, stop, step = item.indices(n)
+        size = len(range(start, stop, step))
+        return (start, stop, step, size) if size else (0, 0, 1, 0)
+    if type(item) is int and 0 <= item < n:
+        return item, item + 1, 1, 1
     try:
         i = operator.index(item)
     except TypeError:
@@ -179,14 +180,14 @@ def _number(item: Any, n: int) -> tuple[int, int, int]:
             "integers or bools."
         ) from None
     _check_range("getitem", i, n)
-    return i % n, i % n + 1, 1
+    return i % n, i % n + 1, 1, 1
 
 
 def _plan_array(plan: _Plan, x: Tensor, axis: int, item: Tensor) -> int:
     """Positions choose from one axis; a mask of rank r becomes positions in r axes joined into one."""
     if item.dtype.kind != "b":
         n = x.shape[axis]
-        plan.cut(0, n, 1)
+        plan.extents.append((0, n, 1, n))
         plan.chosen.append((len(plan.shape), positions("getitem", item, n)))
         plan.shape.append(n)
         return axis + 1
@@ -196,8 +197,7 @@ def _plan_array(plan: _Plan, x: Tensor, axis: int, item: Tensor) -> int:
             f"getitem: a mask of shape {item.shape} does not fit axes of sizes {sizes} of {x.shape}; they must be "
             "equal."
         )
-    for n in sizes:
-        plan.cut(0, n, 1)
+    plan.extents += [(0, n, 1, n) for n in sizes]
     plan.chosen.append((len(plan.shape), true_positions(item)))
     plan.shape.append(prod(sizes))
     return axis + item.ndim
@@ -209,15 +209,34 @@ def getitem(x: Tensor, key: Any) -> Tensor:
 
     errors   AxisError if a number is out of range; ShapeError if arrays of positions do not broadcast
     """
+    items = key if type(key) is tuple else (key,)
+    if len(items) <= x.ndim and not [item for item in items if type(item) is not slice and type(item) is not int]:
+        return _cut_out(x, items)
     plan = _plan(x, _complete(_items(key), x))
-    if tuple(plan.start) != (0,) * x.ndim or tuple(plan.stop) != x.shape or set(plan.step) - {1}:
-        x = apply("slice", x, start=tuple(plan.start), stop=tuple(plan.stop), step=tuple(plan.step))
-    x = reshape(x, plan.shape)
+    x = reshaped(_sliced(x, plan.extents), tuple(plan.shape))
     if not plan.chosen:
         return x
     a = plan.advanced
     together = a == list(range(a[0], a[0] + len(a)))
     return _choose(x, plan.chosen, plan.first if together and plan.first is not None else 0)
+
+
+def _cut_out(x: Tensor, items: tuple[Any, ...]) -> Tensor:
+    """The part that slices and numbers name, as in most keys: no `_Plan` is needed."""
+    shape = x.node.shape
+    extents = [_extent(item, n) for item, n in zip(items, shape, strict=False)]
+    kept = [extent[3] for item, extent in zip(items, extents, strict=True) if type(item) is slice]
+    rest = shape[len(items) :]
+    return reshaped(_sliced(x, extents + [(0, n, 1, n) for n in rest]), (*kept, *rest))
+
+
+def _sliced(x: Tensor, extents: list[Extent]) -> Tensor:
+    """x cut along each axis."""
+    node = x.node
+    start, stop, step, sizes = zip(*extents, strict=True) if extents else ((),) * 4
+    if sizes == node.shape and step.count(1) == len(step):
+        return x
+    return made(movement.slice_, (node,), {"start": start, "stop": stop, "step": step}, sizes, node.dtype)
 
 
 def _choose(x: Tensor, chosen: list[tuple[int, Any]], target: int) -> Tensor:

@@ -5,22 +5,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from ..dtype import result_type
 from ..errors import ShapeError
 from ..shape import axis_of
 from ..tensor import Tensor, apply, call, method
-from .conversion import asarray, astype
+from .conversion import asarray, promoted
 from .manipulation import broadcast_to, expand_dims, flatten, reshape, several, slice_axis
 
 __all__ = ["concat", "pad", "repeat", "roll", "split", "stack", "tile", "unstack"]
-
-
-def _promoted(who: str, arrays: Any) -> list[Tensor]:
-    tensors = [asarray(a) for a in arrays]
-    if not tensors:
-        raise ShapeError(f"{who}: received no arrays; accepted is at least one.")
-    dtype = result_type(*(t.dtype for t in tensors))
-    return [astype(t, dtype) for t in tensors]
 
 
 @method
@@ -29,26 +20,26 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
 
     errors   ShapeError if another axis differs
     """
-    tensors = _promoted("concat", arrays)
+    tensors = promoted("concat", arrays)
     if axis is None:
         tensors, axis = [flatten(t) for t in tensors], 0
-    first = tensors[0]
-    at = axis_of("concat", axis, first.ndim)
+    first = tensors[0].node.shape
+    at = axis_of("concat", axis, len(first))
+    others = first[:at] + first[at + 1 :]
     for t in tensors[1:]:
-        if t.ndim != first.ndim or any(
-            n != m for a, (n, m) in enumerate(zip(t.shape, first.shape, strict=True)) if a != at
-        ):
+        shape = t.node.shape
+        if len(shape) != len(first) or shape[:at] + shape[at + 1 :] != others:
             raise ShapeError(
-                f"concat: shapes {first.shape} and {t.shape} do not join along axis {at}; all other axes must be equal."
+                f"concat: shapes {first} and {shape} do not join along axis {at}; all other axes must be equal."
             )
-    filled = [t for t in tensors if t.shape[at]] or tensors[:1]
+    filled = [t for t in tensors if t.node.shape[at]] or tensors[:1]
     return filled[0] if len(filled) == 1 else apply("concat", *filled, axis=at)
 
 
 @method
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     """The arrays, of one shape, side by side along a new axis."""
-    tensors = _promoted("stack", arrays)
+    tensors = promoted("stack", arrays)
     for t in tensors[1:]:
         if t.shape != tensors[0].shape:
             raise ShapeError(

@@ -1,6 +1,6 @@
 """Products of vectors and matrices, norms, diagonals."""
 
-from functools import cache
+from functools import lru_cache
 from string import ascii_letters
 from typing import Any
 
@@ -8,10 +8,10 @@ from ..errors import ShapeError
 from ..ops.arithmetic import abs as magnitude
 from ..ops.arithmetic import multiply, sqrt, square
 from ..ops.mathematics import pow as power
-from ..shape import axis_of, broadcast
+from ..shape import Shape, axis_of, broadcast
 from ..tensor import Tensor, method
 from .conversion import asarray, astype
-from .einsum import contract, diagonal_of, promoted
+from .einsum import contract, diagonal_of, numeric
 from .joining import roll
 from .manipulation import expand_dims, moveaxis, slice_axis, squeeze
 from .statistics import count_nonzero, summable
@@ -33,27 +33,26 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     returns  [..., n, m], without n or m where an argument is a vector
     errors   ShapeError if k differs
     """
-    a, b = promoted("matmul", x1, x2)
-    if not a.ndim or not b.ndim:
-        raise ShapeError(
-            f"matmul: shapes {a.shape} and {b.shape}: a scalar has no axis to sum over; accepted is rank 1 and more. "
-            "Use x1 * x2."
-        )
-    inner_a, inner_b = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
-    if inner_a != inner_b:
-        raise ShapeError(
-            f"matmul: axis -1 of x1{list(a.shape)} is {inner_a} but axis {-2 if b.ndim > 1 else -1} of "
-            f"x2{list(b.shape)} is {inner_b}; "
-            "they must be equal. Transpose or reshape one of them."
-        )
-    broadcast("matmul", a.shape[:-2], b.shape[:-2])
-    left, right, out = _matmul_letters(a.ndim, b.ndim)
+    a, b = numeric("matmul", x1, x2)
+    left, right, out = _matmul_letters(a.node.shape, b.node.shape)
     return contract((a, left), (b, right), out)
 
 
-@cache
-def _matmul_letters(rank_a: int, rank_b: int) -> tuple[str, str, str]:
-    """Letters for the axes of x1, x2 and the result."""
+@lru_cache(maxsize=4096)
+def _matmul_letters(a: Shape, b: Shape) -> tuple[str, str, str]:
+    """Letters for the axes of x1, x2 and the result, if the shapes fit."""
+    rank_a, rank_b = len(a), len(b)
+    if not rank_a or not rank_b:
+        raise ShapeError(
+            f"matmul: shapes {a} and {b}: a scalar has no axis to sum over; accepted is rank 1 and more. Use x1 * x2."
+        )
+    at = -2 if rank_b > 1 else -1
+    if a[-1] != b[at]:
+        raise ShapeError(
+            f"matmul: axis -1 of x1{list(a)} is {a[-1]} but axis {at} of x2{list(b)} is {b[at]}; they must be equal. "
+            "Transpose or reshape one of them."
+        )
+    broadcast("matmul", a[:-2], b[:-2])
     letters = ascii_letters[3 : 3 + max(rank_a, rank_b)]
     lead_a, lead_b = letters[len(letters) - max(rank_a - 2, 0) :], letters[len(letters) - max(rank_b - 2, 0) :]
     lead = max(lead_a, lead_b, key=len)
@@ -66,7 +65,7 @@ def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
 
     axes     how many: the last of x1 with the first of x2; or two lists that pair up
     """
-    a, b = promoted("tensordot", x1, x2)
+    a, b = numeric("tensordot", x1, x2)
     if isinstance(axes, int):
         if not 0 <= axes <= min(a.ndim, b.ndim):
             raise ShapeError(
@@ -92,7 +91,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
 
     axis     counted from the end: -1 … -(the smaller rank)
     """
-    a, b = promoted("vecdot", x1, x2)
+    a, b = numeric("vecdot", x1, x2)
     rank = min(a.ndim, b.ndim)
     at = axis_of("vecdot", axis, rank) - rank
     if a.shape[at] != b.shape[at]:
@@ -116,7 +115,7 @@ def outer(x1: Any, x2: Any, /) -> Tensor:
 
 def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
     """The vector at right angles to both, along an axis of size 3; the other axes broadcast."""
-    a, b = promoted("cross", x1, x2)
+    a, b = numeric("cross", x1, x2)
     rank = min(a.ndim, b.ndim)
     at = axis_of("cross", axis, rank) - rank
     if a.shape[at] != 3 or b.shape[at] != 3:

@@ -6,8 +6,9 @@ from math import prod
 from typing import Any
 
 from ..errors import AxisError, ShapeError
+from ..ops import movement
 from ..shape import Shape, axes_of, axis_of, broadcast, is_shape, sizes_of
-from ..tensor import Tensor, apply, method
+from ..tensor import Tensor, apply, made, method
 from .conversion import asarray
 
 __all__ = [
@@ -28,22 +29,30 @@ def reshape(x: Any, /, shape: Any, *more: int, copy: bool | None = None) -> Tens
     before = x.node.shape
     count = prod(before)
     sizes = shape if not more and is_shape(shape) else _given_sizes(before, count, shape, more)
-    if prod(sizes) != count or min(sizes, default=0) < 0:
+    if prod(sizes) != count or (sizes is not shape and min(sizes, default=0) < 0):
         raise ShapeError(
             f"reshape: {before} has {count} elements but {sizes} has {prod(sizes)}; the numbers must be equal."
         )
-    return x if sizes == before else apply("reshape", x, shape=sizes)
+    return reshaped(x, sizes)
+
+
+def reshaped(x: Tensor, sizes: Shape) -> Tensor:
+    """`reshape` to sizes that are known to fit."""
+    node = x.node
+    if node.shape == sizes:
+        return x
+    return made(movement.reshape, (node,), {"shape": sizes}, sizes, node.dtype)
 
 
 def _given_sizes(before: Shape, count: int, shape: Any, more: tuple[int, ...]) -> Shape:
     """The sizes that were given in a list or one by one, with -1 worked out."""
     given = (shape, *more) if hasattr(shape, "__index__") else shape
-    if isinstance(given, (str, float)) or not all(hasattr(n, "__index__") for n in given):
+    if isinstance(given, (str, float)) or [n for n in given if not hasattr(n, "__index__")]:
         raise ShapeError(f"reshape: shape is {shape!r}; accepted are integers, one by one or in a list or tuple.")
     sizes = tuple([operator.index(n) for n in given])
     if -1 not in sizes:
         return sizes
-    known = prod(n for n in sizes if n != -1)
+    known = prod([n for n in sizes if n != -1])
     if sizes.count(-1) > 1 or known == 0 or count % known:
         raise ShapeError(
             f"reshape: {before} has {count} elements, which cannot take shape {sizes}; accepted is one -1 that "
@@ -83,14 +92,25 @@ def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
 def permute_dims(x: Any, /, axes: Any, *more: int) -> Tensor:
     """Axes in another order: axis n of the result is axis axes[n] of x."""
     x = asarray(x)
-    given = (axes, *more) if hasattr(axes, "__index__") else tuple(axes)
+    given = axes if type(axes) is tuple and not more else (axes, *more) if hasattr(axes, "__index__") else tuple(axes)
+    straight = list(range(x.ndim))
+    if is_shape(given) and sorted(given) == straight:
+        return permuted(x, given)
     order = tuple([axis_of("permute_dims", operator.index(a), x.ndim) for a in given])
-    if sorted(order) != list(range(x.ndim)):
+    if sorted(order) != straight:
         raise ShapeError(
-            f"permute_dims: axes {tuple(given)} do not name each of the {x.ndim} axes of {x.shape} once; name each "
-            "once."
+            f"permute_dims: axes {given} do not name each of the {x.ndim} axes of {x.shape} once; name each once."
         )
-    return x if order == tuple(range(x.ndim)) else apply("permute", x, axes=order)
+    return permuted(x, order)
+
+
+def permuted(x: Tensor, order: Shape) -> Tensor:
+    """`permute_dims` by axes that are known to be all of them."""
+    node = x.node
+    if order == tuple(range(len(order))):
+        return x
+    sizes = tuple([node.shape[a] for a in order])
+    return made(movement.permute, (node,), {"axes": order}, sizes, node.dtype)
 
 
 @method
@@ -99,7 +119,7 @@ def matrix_transpose(x: Any, /) -> Tensor:
     x = asarray(x)
     if x.ndim < 2:
         raise ShapeError(f"matrix_transpose: shape {x.shape} has rank {x.ndim}; accepted is rank 2 and more.")
-    return permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+    return permuted(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
 def several(axis: Any) -> tuple[int, ...]:

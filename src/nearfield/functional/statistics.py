@@ -9,6 +9,7 @@ from ..ops.arithmetic import not_equal, sqrt, square
 from ..shape import axes_of, axis_of
 from ..tensor import Tensor, apply, call, method
 from .conversion import asarray, astype
+from .manipulation import reshaped
 
 __all__ = [
     "all", "any", "argmax", "argmin", "average", "count_nonzero", "max", "mean", "min", "prod", "std", "sum", "var",
@@ -18,7 +19,7 @@ __all__ = [
 def _fold(name: str, x: Tensor, axis: Any, keepdims: bool) -> Tensor:
     axes = axes_of(name, axis, x.ndim)
     y = apply(name, x, axes=axes) if axes else x
-    return y if keepdims else call("reshape", y, tuple([n for i, n in enumerate(x.shape) if i not in axes]))
+    return y if keepdims else reshaped(y, tuple([n for i, n in enumerate(x.node.shape) if i not in axes]))
 
 
 def summable(x: Any, dtype: Any) -> Tensor:
@@ -26,8 +27,8 @@ def summable(x: Any, dtype: Any) -> Tensor:
     x = asarray(x)
     if dtype is not None:
         return astype(x, canonical(dtype))
-    small = {"bool": "int32", "int8": "int32", "uint8": "uint32"}.get(x.dtype.name)
-    return astype(x, DTYPES[small]) if small else x
+    small = x.node.dtype.itemsize == 1
+    return astype(x, DTYPES["uint32" if x.dtype.kind == "u" else "int32"]) if small else x
 
 
 @method

@@ -1,11 +1,13 @@
 """Contractions: sums of products of two arrays, given by which index goes where. So are their gradients."""
 
+from functools import cache, lru_cache
 from typing import Any
 
 from .. import scalar as k
 from ..dtype import DType
 from ..op import Source, np
 from ..scalar import K
+from ..shape import Shape
 from ..tensor import apply, call
 from .define import narrow, record, require
 
@@ -14,6 +16,7 @@ __all__: list[str] = []
 ZERO = k.const(0, "index")
 
 
+@cache
 def _parts(spec: str) -> tuple[str, str, str]:
     left, out = spec.split("->")
     a, b = left.split(",")
@@ -21,10 +24,15 @@ def _parts(spec: str) -> tuple[str, str, str]:
 
 
 def _einsum_infer(shapes: Any, dtypes: Any, attrs: Any) -> Any:
-    a, b, out = _parts(attrs["spec"])
     require("einsum", dtypes[0], "iuf")
-    sizes = dict(zip(a + b, (*shapes[0], *shapes[1]), strict=True))
-    return tuple(sizes[c] for c in out), dtypes[0]
+    return _einsum_shape(attrs["spec"], *shapes), dtypes[0]
+
+
+@lru_cache(maxsize=4096)
+def _einsum_shape(spec: str, left: Shape, right: Shape) -> Shape:
+    a, b, out = _parts(spec)
+    sizes = dict(zip(a + b, (*left, *right), strict=True))
+    return tuple([sizes[c] for c in out])
 
 
 def _einsum_element(index: list[K], sources: list[Source], shape: Any, dtype: DType, attrs: Any) -> K:

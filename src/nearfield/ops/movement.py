@@ -141,7 +141,7 @@ record(
 
 def _concat_infer(shapes: Any, dtypes: Any, attrs: Any) -> Any:
     axis = attrs["axis"]
-    return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :]), dtypes[0]
+    return (*shapes[0][:axis], sum([s[axis] for s in shapes]), *shapes[0][axis + 1 :]), dtypes[0]
 
 
 def _concat_element(index: list[K], sources: list[Source], shape: Any, dtype: DType, attrs: Any) -> K:

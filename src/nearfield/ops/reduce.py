@@ -40,7 +40,8 @@ def reduction(
 
         def infer(shapes: Any, dtypes: list[DType], attrs: Any) -> Any:
             require(name, dtypes[0], kinds)
-            shape = tuple(1 if i in attrs["axes"] else n for i, n in enumerate(shapes[0]))
+            axes = attrs["axes"]
+            shape = tuple([1 if i in axes else n for i, n in enumerate(shapes[0])])
             return shape, dtypes[0] if result == "same" else DTYPES[result]
 
         def element(index: list[K], sources: list[Source], shape: Any, dtype: DType, attrs: Any) -> K:
