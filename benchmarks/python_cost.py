@@ -2,9 +2,9 @@
 
     python -m benchmarks.python_cost [--rounds 40] [--out file.json]
 
-Each figure is the median of rounds, and beside each round a loop of plain Python is timed: the least of that loop over
-all rounds, divided by the loop's time beside a round, scales the round. So neighbours that slow a core down, which slow
-both, fall out; figures are those of the fastest moment. Clocks count the time of this thread alone.
+Beside each round a loop of plain Python is timed. A figure is the median of the rounds' times in units of that loop,
+times the loop at its fastest in all of the run: what slows a core down for a while slows both, and falls out. Clocks
+count the time of this thread alone.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Clock:
         self.rounds, self.fastest = rounds, float("inf")
 
     def measure(self, function: Callable[[], Any], times: int, rounds: int = 0) -> float:
-        """Microseconds of one call, in the units of the fastest loop so far."""
+        """One call's time in units of the loop."""
         ratios = []
         for _ in range(rounds or self.rounds):
             began = time.thread_time_ns()
@@ -59,7 +59,7 @@ class Clock:
             ended = time.thread_time_ns()
             self.fastest = min(self.fastest, between - began)
             ratios.append((ended - between) / times / (between - began))
-        return statistics.median(ratios) * self.fastest / 1e3
+        return statistics.median(ratios)
 
 
 @contextmanager
@@ -108,14 +108,14 @@ def operations() -> dict[str, Callable[[], Any]]:
 
 
 def tracing_rows(clock: Clock) -> Rows:
-    """Microseconds and operations of functions and of whole models, forward."""
+    """Functions and whole models, forward."""
     found: Rows = {}
 
     def add(title: str, function: Callable[[], Any], times: int) -> None:
         with tracing():
             with counted() as count:
                 function()
-            found[title] = {"operations": count[0], "us": clock.measure(function, times)}
+            found[title] = {"operations": count[0], "time": clock.measure(function, times)}
 
     for title, function in operations().items():
         add(title, function, 200)
@@ -142,15 +142,15 @@ def training_step(model: nn.Module, loss: Callable[..., nf.Tensor]) -> Any:
 
 
 def step_rows(clock: Clock) -> Rows:
-    """Microseconds of a call of a compiled training step so small that hardly anything else takes time."""
+    """A call of a compiled training step so small that hardly anything else takes time."""
     found: Rows = {}
     x = nf.ones((4, 4))
     for layers in (2, 49):
         model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(layers)])
-        step = training_step(model, lambda x, model=model: nf.mean(nf.square(model(x))))
+        call = functools.partial(training_step(model, lambda x, model=model: nf.mean(nf.square(model(x)))), x)
         for _ in range(20):
-            step(x)
-        found[f"{layers} layers, {6 * layers + 2} tensors of state"] = {"us": clock.measure(lambda: step(x), 10)}
+            call()
+        found[f"{layers} layers, {6 * layers + 2} tensors of state"] = {"time": clock.measure(call, 10)}
     return found
 
 
@@ -164,7 +164,7 @@ def forget() -> None:
 
 
 def compile_rows(clock: Clock) -> Rows:
-    """Milliseconds from the call of MobileNetV2's training step to its Program: traced, and compiled for a device."""
+    """From the call of MobileNetV2's training step to its Program: traced, and compiled for a device."""
     model, x, y = MobileNetV2(), nf.zeros((1, 224, 224, 3)), nf.zeros((1,), dtype="int32")
     found: Rows = {}
     for device in ("wasm", "webgpu"):
@@ -182,7 +182,7 @@ def compile_rows(clock: Clock) -> Rows:
                 else:
                     build(recording.graph, target, kept)
 
-            found[device] = {"ms": clock.measure(compiled, 1, 5) / 1e3}
+            found[device] = {"time": clock.measure(compiled, 1, 5)}
     return found
 
 
@@ -199,11 +199,11 @@ def main() -> None:
             "machine": {"python": platform.python_version(), "processor": processor()},
             "tracing": tracing_rows(clock), "steps": step_rows(clock), "compile": compile_rows(clock),
         }  # fmt: skip
-    data["machine"]["loop_us"] = clock.fastest / 1e3
-    for part, rows in data.items():
-        for title, row in rows.items() if part != "machine" else ():
-            each = f"  {row['us'] / row['operations']:6.2f} µs an operation" if "operations" in row else ""
-            print(f"{part:8} {title:44} " + "  ".join(f"{v:9.2f} {k}" for k, v in row.items()) + each)
+    for part in ("tracing", "steps", "compile"):
+        for title, row in data[part].items():
+            row["us"] = row.pop("time") * clock.fastest / 1e3
+            each = f"{row['us'] / row['operations']:6.2f} µs an operation" if "operations" in row else ""
+            print(f"{part:8} {title:40} {row['us']:12.2f} µs  {each}")
     options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 

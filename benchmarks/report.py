@@ -191,6 +191,31 @@ def dawn(path: Path) -> str:
     return f"The runner in Node, through Dawn (Chromium's WebGPU), {data['machine']['gpu']}:\n\n" + table(head, rows)
 
 
+def python(path: Path) -> str:
+    """What Python costs: operations traced, steps called, a model compiled."""
+    if not path.exists():
+        return "Not measured yet.\n"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    models = {workload.title for workload in WORKLOADS.values()}
+    each = [
+        [title if title in models else f"`{title}`", str(row["operations"]),
+         number(row["us"]), number(row["us"] / row["operations"])]
+        for title, row in data["tracing"].items()
+    ]  # fmt: skip
+    whole = [
+        [f"a compiled training step's call, {title}", f"{row['us']:.0f} µs"] for title, row in data["steps"].items()
+    ]
+    whole += [
+        [f"MobileNetV2's training step, traced and compiled for {title}", f"{row['us'] / 1e6:.2f} s"]
+        for title, row in data["compile"].items()
+    ]
+    machine = data["machine"]
+    return (
+        f"CPython {machine['python']}, {machine['processor']}.\n\n"
+        + table(["traced", "operations", "µs", "µs for each"], each) + "\n" + table(["", "time"], whole)
+    )  # fmt: skip
+
+
 def bars(results: Results, threads: int, group: str) -> list[Bar]:
     """Each workload's bars: time relative to the best peer."""
     found = []
@@ -223,6 +248,7 @@ def documents() -> dict[str, str]:
         "memory": lambda: memory(wasm),
         "agreement": lambda: agreement(wasm),
         "machine": lambda: about(wasm),
+        "python": lambda: python(RESULTS / "python.json"),
         "graphics": lambda: "\n".join(cards) or "Not measured yet.\n",
     }
     text = (ROOT / "benchmarks" / "performance.md.in").read_text(encoding="utf-8")

@@ -42,6 +42,7 @@ WRONG: list[Callable[[], Any]] = [
     lambda: nf.concat([]),
     lambda: nf.concat([A, nf.zeros((3, 3))], axis=1),
     lambda: nf.concat([A, V]),
+    lambda: nf.concat([A, nf.zeros(2)], axis=1),
     lambda: nf.stack([A, V]),
     lambda: nf.split(A, 2, axis=1),
     lambda: nf.split(A, [1, 1], axis=1),

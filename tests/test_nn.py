@@ -353,6 +353,8 @@ def test_load_keeps_the_dtype_of_the_module(tmp_path: Path) -> None:
     np.testing.assert_array_equal(module.weight.numpy(), half.weight.numpy().astype("float32"))
 
 
+X, W = nf.ones((1, 4, 4, 3)), nf.ones((3, 3, 3, 2))
+
 WRONG = {
     "Linear: axis 'n_in' is 4 in weight[4, 2] but 3 in x[5, 3]; they must be equal.": lambda: nn.Linear(4, 2)(
         nf.ones((5, 3))
@@ -368,6 +370,16 @@ WRONG = {
     )(nf.ones((1, 3, 9, 1))),
     "conv2d: padding is 'full'; accepted are 'same', 'valid', a number, or 2 numbers or "
     "(before, after) pairs.": lambda: nn.Conv2d(1, 1, 2, padding="full")(nf.ones((1, 3, 3, 1))),
+    "conv2d: stride is 1.0; accepted are a number from 1, or 2 of them, one per axis of space.": lambda: (
+        nn.conv2d(X, W, stride=1),  # what equals 1 is not taken for it, though 1 has been seen
+        nn.conv2d(X, W, stride=1.0),  # type: ignore[arg-type]
+    ),
+    "conv2d: dilation is (1, 1.0); accepted are a number from 1, or 2 of them, one per axis of space.": lambda: (
+        nn.conv2d(X, W, dilation=(1, 1)),
+        nn.conv2d(X, W, dilation=(1, 1.0)),  # type: ignore[arg-type]
+    ),
+    "conv2d: padding is (1, (0, 0.5)); accepted are 'same', 'valid', a number, or 2 numbers or "
+    "(before, after) pairs.": lambda: nn.conv2d(X, W, padding=(1, (0, 0.5))),  # type: ignore[arg-type]
     "max_pool: size is (2, 2, 2); accepted are a number from 1, or 2 of them, one per axis of space.": lambda: (
         nn.MaxPool((2, 2, 2))(nf.ones((1, 4, 4, 1)))
     ),

@@ -223,17 +223,23 @@ def getitem(x: Tensor, key: Any) -> Tensor:
 
 def _cut_out(x: Tensor, items: tuple[Any, ...]) -> Tensor:
     """The part that slices and numbers name, as in most keys: no `_Plan` is needed."""
-    shape = x.node.shape
-    extents = [_extent(item, n) for item, n in zip(items, shape, strict=False)]
-    kept = [extent[3] for item, extent in zip(items, extents, strict=True) if type(item) is slice]
-    rest = shape[len(items) :]
-    return reshaped(_sliced(x, extents + [(0, n, 1, n) for n in rest]), (*kept, *rest))
+    extents, shape = [], []
+    sizes = x.node.shape
+    for axis, item in enumerate(items):
+        extent = _extent(item, sizes[axis])
+        extents.append(extent)
+        if type(item) is slice:
+            shape.append(extent[3])
+    for n in sizes[len(items) :]:
+        extents.append((0, n, 1, n))
+        shape.append(n)
+    return reshaped(_sliced(x, extents), tuple(shape))
 
 
 def _sliced(x: Tensor, extents: list[Extent]) -> Tensor:
     """x cut along each axis."""
     node = x.node
-    start, stop, step, sizes = zip(*extents, strict=True) if extents else ((),) * 4
+    start, stop, step, sizes = zip(*extents) if extents else ((),) * 4  # noqa: B905 - all are fours
     if sizes == node.shape and step.count(1) == len(step):
         return x
     return made(movement.slice_, (node,), {"start": start, "stop": stop, "step": step}, sizes, node.dtype)

@@ -6,8 +6,9 @@ from math import prod
 from typing import Any
 
 from ..errors import ShapeError
+from ..op import REGISTRY
 from ..shape import axis_of
-from ..tensor import Tensor, apply, call, method
+from ..tensor import Tensor, apply, call, made, method
 from .conversion import asarray, promoted
 from .manipulation import broadcast_to, expand_dims, flatten, reshape, several, slice_axis
 
@@ -33,7 +34,11 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
                 f"concat: shapes {first} and {shape} do not join along axis {at}; all other axes must be equal."
             )
     filled = [t for t in tensors if t.node.shape[at]] or tensors[:1]
-    return filled[0] if len(filled) == 1 else apply("concat", *filled, axis=at)
+    if len(filled) == 1:
+        return filled[0]
+    nodes = tuple([t.node for t in filled])
+    shape = (*first[:at], sum([node.shape[at] for node in nodes]), *first[at + 1 :])
+    return made(REGISTRY["concat"], nodes, {"axis": at}, shape, nodes[0].dtype)
 
 
 @method

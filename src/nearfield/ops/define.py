@@ -9,7 +9,7 @@ from functools import update_wrapper
 from typing import Any
 
 from .. import scalar as k
-from ..dtype import DTYPES, DType, result_type
+from ..dtype import DTYPES, DType, promote
 from ..errors import DTypeError
 from ..op import REGISTRY, Op, Source
 from ..scalar import K
@@ -63,18 +63,27 @@ def nodes_of(who: str, args: tuple[Any, ...], mixed: int = 0) -> tuple[Node, ...
     mixed    this many leading arguments keep their own dtype (the condition of `where`)
     """
     found = [a if isinstance(a, (Tensor, bool, int, float)) else call("asarray", a) for a in args]
-    dtypes = [t.node.dtype for t in found[mixed:] if isinstance(t, Tensor)]
-    common = result_type(*dtypes) if dtypes else None
-    for value in found[mixed:]:
-        if not isinstance(value, Tensor):
-            common = dtype_of_number(value, common)
-    assert common is not None
+    common = _common_dtype(found[mixed:] if mixed else found)
     nodes = [_of_dtype(t, common if i >= mixed else BOOL) for i, t in enumerate(found)]
     shapes = [node.shape for node in nodes]
-    if shapes.count(shapes[0]) < len(shapes):
-        shape = broadcast(who, *shapes)
-        nodes = [node if node.shape == shape else _spread(node, shape) for node in nodes]
-    return tuple(nodes)
+    shape = broadcast(who, *shapes)
+    return tuple([node if node.shape == shape else _spread(node, shape) for node in nodes])
+
+
+def _common_dtype(values: list[Any]) -> DType:
+    """What Tensors promote to, and then numbers beside them."""
+    common: DType | None = None
+    numbers = []
+    for value in values:
+        if isinstance(value, Tensor):
+            dtype = value.node.dtype
+            common = dtype if common is None or common is dtype else promote(common, dtype)
+        else:
+            numbers.append(value)
+    for value in numbers:
+        common = dtype_of_number(value, common)
+    assert common is not None
+    return common
 
 
 def _agreeing(args: tuple[Any, ...]) -> tuple[Node, ...] | None:
@@ -93,8 +102,9 @@ def _agreeing(args: tuple[Any, ...]) -> tuple[Node, ...] | None:
 
 def _spread(node: Node, shape: tuple[int, ...]) -> Node:
     """`broadcast_to` a shape that is known to fit."""
-    if len(node.shape) < len(shape):
-        padded = (1,) * (len(shape) - len(node.shape)) + node.shape
+    missing = len(shape) - len(node.shape)
+    if missing:
+        padded = (1,) * missing + node.shape
         node = Node(REGISTRY["reshape"], (node,), {"shape": padded}, padded, node.dtype)
     if node.shape != shape:
         node = Node(REGISTRY["expand"], (node,), {"shape": shape}, shape, node.dtype)
@@ -104,8 +114,8 @@ def _spread(node: Node, shape: tuple[int, ...]) -> Node:
 def _of_dtype(value: Any, dtype: DType) -> Node:
     if not isinstance(value, Tensor):
         return number(value, dtype)
-    node: Node = value.node if value.node.dtype is dtype else call("astype", value, dtype).node
-    return node
+    node: Node = value.node
+    return node if node.dtype is dtype else call("astype", value, dtype).node
 
 
 def _element(body: Callable[..., K]) -> Callable[..., K]:
