@@ -12,7 +12,7 @@ from devices import need
 from nearfield import nn
 from nearfield.compiler.build import Target, build
 from nearfield.compiler.wgsl_access import READ_ONLY
-from nearfield.compiler.wgsl_numbers import share
+from nearfield.compiler.wgsl_numbers import share_texts
 from nearfield.device import open_device
 from nearfield.graph.graph import Graph
 from nearfield.graph.interpret import interpret
@@ -56,7 +56,7 @@ def built(make: Callable[..., Any], arrays: list[Any]) -> tuple[Graph, Program]:
 def test_one_text_for_kernels_that_differ_in_numbers(name: str) -> None:
     """Fewer kernels, as many steps, and none has numbers of its own that another reads."""
     _, program = built(*ALIKE[name])
-    shared = share(program, 8)
+    shared = share_texts(program, 8)
     verify(shared)
     assert len(shared.kernels) < len(program.kernels)
     assert [step.size for step in shared.steps] == [step.size for step in program.steps]
@@ -64,7 +64,7 @@ def test_one_text_for_kernels_that_differ_in_numbers(name: str) -> None:
     numbers = [b for b in shared.buffers if b.kind == "constant"]
     assert len(numbers) == len(program.kernels)
     assert all(b.offset % 16 == 0 for b in numbers)
-    assert share(shared, 8) == shared
+    assert share_texts(shared, 8) == shared
 
 
 @pytest.mark.device("webgpu")
@@ -79,7 +79,7 @@ def test_results_are_the_same(name: str) -> None:
     for x in arrays:
         inputs.append(device.alloc(x.nbytes))
         device.write(inputs[-1], x.tobytes())
-    outputs = device.load(share(program, 8)).run("main", inputs)
+    outputs = device.load(share_texts(program, 8)).run("main", inputs)
     for memory, want in zip(outputs, interpret(graph, arrays), strict=True):
         got = np.frombuffer(device.read(memory, want.nbytes), want.dtype).reshape(want.shape)
         np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=name)
@@ -89,11 +89,11 @@ def test_who_meets_at_a_barrier_depends_on_no_number_that_is_read() -> None:
     """Pages refuse such kernels; natively nobody would notice. Tiles keep the numbers of their strips."""
     _, program = built(norms, [whole(9, 300), whole(9, 400)])
     assert any("workgroupBarrier" in kernel.code for kernel in program.kernels)
-    assert share(program, 8) == program
+    assert share_texts(program, 8) == program
     _, program = built(products, [whole(40, 64), whole(64, 36), whole(40, 128), whole(128, 36)])
-    assert share(program, 8) == program
+    assert share_texts(program, 8) == program
     _, program = built(*ALIKE["tiles"])
-    (kernel,) = share(program, 8).kernels
+    (kernel,) = share_texts(program, 8).kernels
     main = kernel.code[kernel.code.index("fn main(") :]
     conditions = re.findall(r"^ *(?:for|if) .*", main, re.MULTILINE)
     assert conditions
@@ -103,9 +103,9 @@ def test_who_meets_at_a_barrier_depends_on_no_number_that_is_read() -> None:
 def test_what_has_no_room_or_is_large_stays() -> None:
     """The numbers are one more argument; a large kernel keeps its own."""
     _, program = built(*ALIKE["depthwise"])
-    assert share(program, max(kernel.bindings for kernel in program.kernels)) == program
+    assert share_texts(program, max(kernel.bindings for kernel in program.kernels)) == program
     _, program = built(products, [whole(2048, 64), whole(64, 1024), whole(2048, 64), whole(64, 1088)])
-    assert share(program, 8) == program
+    assert share_texts(program, 8) == program
 
 
 def test_what_says_that_it_only_reads_stays() -> None:
@@ -113,7 +113,7 @@ def test_what_says_that_it_only_reads_stays() -> None:
     make, arrays = ALIKE["one by one"]
     program = build(graph_of(make, arrays), Target("webgpu", frozenset({READ_ONLY}), 8)).program
     assert program.features
-    assert share(program, 8) == program
+    assert share_texts(program, 8) == program
 
 
 def test_exported_programs_share_texts(tmp_path: Any) -> None:

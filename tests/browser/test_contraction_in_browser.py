@@ -13,7 +13,7 @@ from browser.case_programs import TARGETS
 from browser.harness import Site, watched_page
 from nearfield import nn
 from nearfield.compiler.build import build
-from nearfield.compiler.wgsl_numbers import share
+from nearfield.compiler.wgsl_numbers import share_texts
 from nearfield.graph.interpret import interpret
 from nearfield.program.codec import encode
 from nearfield.tensor import Tensor
@@ -73,7 +73,7 @@ def test_shared_texts_in_the_browser(name: str, browser: Browser, site: Site, tm
     """A page's compiler takes kernels that read their numbers: no barrier depends on one."""
     make, arrays = ALIKE[name]
     graph = graph_of(make, arrays)
-    program = share(build(graph, TARGETS["webgpu"]).program, 8)
+    program = share_texts(build(graph, TARGETS["webgpu"]).program, 8)
     assert any(buffer.kind == "constant" for buffer in program.buffers)
     site.folders["/contractions/"] = tmp_path
     (tmp_path / "job.nfp").write_bytes(encode(program))

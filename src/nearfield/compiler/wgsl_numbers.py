@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..program.program import Buffer, Kernel, Program
 
-__all__ = ["share"]
+__all__ = ["share_texts"]
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
 GAP = "\0"  # for a number, in the shape of a text
@@ -20,7 +20,7 @@ LARGE = 1 << 25  # operations
 Numbers = tuple[int, ...]
 
 
-def share(program: Program, bindings: int) -> Program:
+def share_texts(program: Program, bindings: int) -> Program:
     """The Program with fewer kernels, the same steps and results; one that needs features of WebGPU as it is.
 
     bindings  the most arguments of one kernel: the numbers are one more

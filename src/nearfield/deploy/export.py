@@ -225,7 +225,7 @@ def _named(result: Any, names: Sequence[str] | None) -> dict[str, Tensor]:
 def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Program":
     from ..compiler.cached import cached_build
     from ..compiler.target import Target
-    from ..compiler.wgsl_numbers import share
+    from ..compiler.wgsl_numbers import share_texts
 
     wide = [line.dtype.name for line in traced.graph.lines if line.dtype.itemsize == 8]
     if target == "webgpu" and wide:
@@ -244,7 +244,7 @@ def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Progra
             raise ShapeError(
                 f"export: output {value.name!r} is the same as an input, a weight or another output; leave it out."
             )
-    return share(built.program, BINDINGS[target]) if target == "webgpu" else built.program
+    return share_texts(built.program, BINDINGS[target]) if target == "webgpu" else built.program
 
 
 def _free_name(name: str, taken: set[str]) -> str:
