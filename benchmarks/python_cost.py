@@ -1,10 +1,10 @@
-"""What Python costs, natively: tracing an operation, a compiled step's call, and compiling a model's training step.
+"""What Python costs: tracing an operation, a compiled step's call, and compiling a model's training step.
 
     python -m benchmarks.python_cost [--rounds 40] [--out file.json]
 
-Beside each round a loop of plain Python is timed. A figure is the median of the rounds' times in units of that loop,
-times the loop at its fastest in all of the run: what slows a core down for a while slows both, and falls out. Clocks
-count the time of this thread alone.
+Natively, and functions and steps in Pyodide too. Beside each round a loop of plain Python is timed. A figure is the
+median of the rounds' times in units of that loop, times the loop at its fastest in all of the run: what slows a core
+down for a while slows both, and falls out. Native clocks count the time of this thread alone.
 """
 
 import argparse
@@ -13,144 +13,44 @@ import gc
 import json
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from playwright.sync_api import sync_playwright
+
 import nearfield as nf
-from nearfield import nn, optim, runtime
+from nearfield import nn, runtime
 from nearfield.compiler.build import build, build_steady
-from nearfield.dtype import DTYPES
-from nearfield.jit import tracing
-from nearfield.tensor import Node, Tensor
 
 from .models import MobileNetV2
+from .pages import Site, chromium, folders
+from .python_rows import Clock, Rows, function_rows, step_rows, traced_row, training_step
 from .workloads import WORKLOADS
 
+HERE = Path(__file__).resolve().parent
+PYODIDE = HERE.parent / ".cache" / "pyodide" / "node_modules" / "pyodide"  # as for the tests
 MODELS = ("mobilenet_v2", "resnet50", "bert_mini", "minilm_l6", "gpt2_decode")
-Rows = dict[str, dict[str, float]]
+IN_PAGE = """
+import json
+import nearfield as nf
+from python_rows import Clock, function_rows, step_rows
+clock = Clock({rounds})
+with nf.use("wasm"):
+    found = {{"tracing": function_rows(clock, 100), "steps": step_rows(clock)}}
+json.dumps([found, clock.fastest])
+"""
 
 
-def loop() -> None:
-    """Plain Python: a dict, tuples, texts."""
-    found: dict[int, tuple[int, str]] = {}
-    for i in range(200):
-        found[i & 7] = (i, str(i))
-
-
-class Clock:
-    """Times functions beside the loop."""
-
-    def __init__(self, rounds: int) -> None:
-        self.rounds, self.fastest = rounds, float("inf")
-
-    def measure(self, function: Callable[[], Any], times: int, rounds: int = 0) -> float:
-        """One call's time in units of the loop."""
-        ratios = []
-        for _ in range(rounds or self.rounds):
-            began = time.thread_time_ns()
-            loop()
-            between = time.thread_time_ns()
-            for _ in range(times):
-                function()
-            ended = time.thread_time_ns()
-            self.fastest = min(self.fastest, between - began)
-            ratios.append((ended - between) / times / (between - began))
-        return statistics.median(ratios)
-
-
-@contextmanager
-def counted() -> Iterator[list[int]]:
-    """How many operations are made meanwhile."""
-    count, real = [0], Node.__init__
-
-    def init(node: Node, op: Any, *values: Any) -> None:
-        count[0] += op is not None
-        real(node, op, *values)
-
-    Node.__init__ = init  # type: ignore[method-assign]
-    try:
-        yield count
-    finally:
-        Node.__init__ = real  # type: ignore[method-assign]
-
-
-def traced(*shape: int) -> Tensor:
-    """What a function's argument is while it is traced."""
-    return Tensor(Node(None, (), {}, shape, DTYPES["float32"]))
-
-
-def operations() -> dict[str, Callable[[], Any]]:
-    """Single functions and layers."""
-    x, y, w, v, image = traced(32, 64), traced(32, 64), traced(64, 16), traced(64), traced(1, 16, 16, 8)
-    linear, conv, norm = nn.Linear(64, 16), nn.Conv2d(8, 8, 3, padding="same"), nn.LayerNorm(64)
-    return {
-        "x + y": lambda: x + y,
-        "exp(x)": lambda: nf.exp(x),
-        "x * 2.0": lambda: x * 2.0,
-        "x + vector": lambda: x + v,
-        "x.astype(int32)": lambda: x.astype("int32"),
-        "reshape(x, (64, 32))": lambda: nf.reshape(x, (64, 32)),
-        "x.T": lambda: x.T,
-        "x[1:5]": lambda: x[1:5],
-        "concat([x, y])": lambda: nf.concat([x, y]),
-        "sum(x, axis=0)": lambda: nf.sum(x, axis=0),
-        "mean(x, axis=1)": lambda: nf.mean(x, axis=1),
-        "where(x < y, x, y)": lambda: nf.where(x < y, x, y),
-        "x @ w": lambda: x @ w,
-        "Linear(x)": lambda: linear(x),
-        "Conv2d(image)": lambda: conv(image),
-        "LayerNorm(x)": lambda: norm(x),
-    }
-
-
-def tracing_rows(clock: Clock) -> Rows:
-    """Functions and whole models, forward."""
+def model_rows(clock: Clock) -> Rows:
+    """Whole models, forward."""
     found: Rows = {}
-
-    def add(title: str, function: Callable[[], Any], times: int) -> None:
-        with tracing():
-            with counted() as count:
-                function()
-            found[title] = {"operations": count[0], "time": clock.measure(function, times)}
-
-    for title, function in operations().items():
-        add(title, function, 200)
     for name in MODELS:
         job = WORKLOADS[name].make()
         inputs = [nf.asarray(value) for value in job.inputs.values()]
-        add(WORKLOADS[name].title, functools.partial(job.function, *inputs), 1)
-    return found
-
-
-def training_step(model: nn.Module, loss: Callable[..., nf.Tensor]) -> Any:
-    """Loss, gradients, Adam; compiled."""
-    adam = optim.Adam(1e-3)
-    adam.init(model)
-    slope = nn.value_and_grad(model, loss)
-
-    @nf.jit
-    def step(*inputs: nf.Tensor) -> nf.Tensor:
-        value, gradients = slope(*inputs)
-        adam.update(model, gradients)
-        return value
-
-    return step
-
-
-def step_rows(clock: Clock) -> Rows:
-    """A call of a compiled training step so small that hardly anything else takes time."""
-    found: Rows = {}
-    x = nf.ones((4, 4))
-    for layers in (2, 49):
-        model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(layers)])
-        call = functools.partial(training_step(model, lambda x, model=model: nf.mean(nf.square(model(x)))), x)
-        for _ in range(20):
-            call()
-        found[f"{layers} layers, {6 * layers + 2} tensors of state"] = {"time": clock.measure(call, 10)}
+        found[WORKLOADS[name].title] = traced_row(clock, functools.partial(job.function, *inputs), 1)
     return found
 
 
@@ -186,31 +86,62 @@ def compile_rows(clock: Clock) -> Rows:
     return found
 
 
-def main() -> None:
-    """Measure, print, and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/python.json"))
-    options = parser.parse_args()
-    os.environ.update(NEARFIELD_CACHE="off")
-    clock = Clock(options.rounds)
+def native(rounds: int) -> dict[str, Rows]:
+    """All parts, here."""
+    clock = Clock(rounds)
     with nf.use("wasm"):
-        data: dict[str, Any] = {
-            "machine": {"python": platform.python_version(), "processor": processor()},
-            "tracing": tracing_rows(clock), "steps": step_rows(clock), "compile": compile_rows(clock),
+        found = {
+            "tracing": function_rows(clock) | model_rows(clock), "steps": step_rows(clock),
+            "compile": compile_rows(clock),
         }  # fmt: skip
-    for part in ("tracing", "steps", "compile"):
-        for title, row in data[part].items():
-            row["us"] = row.pop("time") * clock.fastest / 1e3
-            each = f"{row['us'] / row['operations']:6.2f} µs an operation" if "operations" in row else ""
-            print(f"{part:8} {title:40} {row['us']:12.2f} µs  {each}")
-    options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return in_microseconds(found, clock.fastest)
+
+
+def in_pyodide(rounds: int) -> dict[str, Rows]:
+    """Functions and steps, in a page."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+        subprocess.run([*command, "-w", folder, str(HERE.parent)], check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        served = folders() | {"/pyodide/": PYODIDE, "/wheel/": Path(folder)}
+        with Site(served) as site, chromium(playwright) as browser:
+            page = browser.new_page()
+            page.goto(f"{site.url}/web/pyodide.html")
+            page.wait_for_function("window.run !== undefined")
+            module = (HERE / "python_rows.py").read_text(encoding="utf-8")
+            values = [f"/wheel/{wheel.name}", module, IN_PAGE.format(rounds=rounds)]
+            found, fastest = json.loads(page.evaluate("values => run(...values)", values))
+    return in_microseconds(found, fastest)
+
+
+def in_microseconds(found: dict[str, Rows], loop: float) -> dict[str, Rows]:
+    """Times that were in units of the loop."""
+    for row in (row for rows in found.values() for row in rows.values()):
+        row["us"] = row.pop("time") * loop / 1e3
+    return found
 
 
 def processor() -> str:
     """The processor's name."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def main() -> None:
+    """Measure, print, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/python.json"))
+    options = parser.parse_args()
+    os.environ["NEARFIELD_CACHE"] = "off"
+    data: dict[str, Any] = {"machine": {"python": platform.python_version(), "processor": processor()}}
+    for place, measure in (("native", native), ("pyodide", in_pyodide)):
+        data[place] = measure(options.rounds)
+        for part, rows in data[place].items():
+            for title, row in rows.items():
+                each = f"{row['us'] / row['operations']:6.2f} µs an operation" if "operations" in row else ""
+                print(f"{place:8} {part:8} {title:40} {row['us']:12.2f} µs  {each}", flush=True)
+    options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

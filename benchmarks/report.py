@@ -196,24 +196,26 @@ def python(path: Path) -> str:
     if not path.exists():
         return "Not measured yet.\n"
     data = json.loads(path.read_text(encoding="utf-8"))
+    native, page = data["native"], data["pyodide"]
     models = {workload.title for workload in WORKLOADS.values()}
-    each = [
-        [title if title in models else f"`{title}`", str(row["operations"]),
-         number(row["us"]), number(row["us"] / row["operations"])]
-        for title, row in data["tracing"].items()
-    ]  # fmt: skip
+    rows = []
+    for title, row in native["tracing"].items():
+        count = row["operations"]
+        each = [
+            number(found["us"] / count) if (found := place["tracing"].get(title)) else "" for place in (native, page)
+        ]
+        rows.append([title if title in models else f"`{title}`", f"{count:,}", number(row["us"]), *each])
     whole = [
-        [f"a compiled training step's call, {title}", f"{row['us']:.0f} µs"] for title, row in data["steps"].items()
+        [f"A compiled training step's call: {title}", f"{row['us']:.0f} µs", f"{page['steps'][title]['us']:.0f} µs"]
+        for title, row in native["steps"].items()
     ]
     whole += [
-        [f"MobileNetV2's training step, traced and compiled for {title}", f"{row['us'] / 1e6:.2f} s"]
-        for title, row in data["compile"].items()
+        [f"MobileNetV2's training step, traced and compiled for {title}", f"{row['us'] / 1e6:.2f} s", ""]
+        for title, row in native["compile"].items()
     ]
-    machine = data["machine"]
-    return (
-        f"CPython {machine['python']}, {machine['processor']}.\n\n"
-        + table(["traced", "operations", "µs", "µs for each"], each) + "\n" + table(["", "time"], whole)
-    )  # fmt: skip
+    head = ["traced", "operations", "µs natively", "µs for each", "µs for each in Pyodide"]
+    where = f"CPython {data['machine']['python']}, {data['machine']['processor']}"
+    return f"{where}.\n\n{table(head, rows)}\n{table(['', 'natively', 'in Pyodide'], whole)}"
 
 
 def bars(results: Results, threads: int, group: str) -> list[Bar]:
