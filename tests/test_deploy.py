@@ -17,12 +17,13 @@ import nearfield as nf
 from devices import need
 from nearfield import nn
 from nearfield.deploy import Server, Spec, copy_page
+from nearfield.device import open_device
 from nearfield.errors import DeviceError, DTypeError, FormatError, ShapeError, TraceError
 from nearfield.formats.safetensors import load_tensors
 from nearfield.program.codec import decode
 
 X = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
-FILES = {"model.json", "weights.safetensors", "webgpu.nfp", "wasm.nfp", "wasm-simd.nfp"}
+FILES = {"model.json", "weights.safetensors", "webgpu.nfp", "wasm.nfp", "wasm-simd.nfp", "wasm-native.nfp"}
 
 
 @pytest.fixture(params=["wasm", "webgpu"])
@@ -66,13 +67,27 @@ def test_every_program_gives_the_same(tmp_path: Path) -> None:
     need("wasm")
     net = network()
     want = net(nf.asarray(X)).numpy()
-    for keep in ("wasm.nfp", "wasm-simd.nfp"):
+    for keep in ("wasm.nfp", "wasm-simd.nfp", "wasm-native.nfp"):
         folder = nf.export(net, tmp_path / keep, inputs={"image": X}, targets=("wasm",))
         about = json.loads((folder / "model.json").read_text())
         about["programs"] = [row for row in about["programs"] if row["file"] == keep]
         (folder / "model.json").write_text(json.dumps(about))
         with nf.use("wasm"):
             assert np.allclose(nf.load(folder).run({"image": X})["output"], want, atol=1e-6)
+
+
+def test_a_device_takes_the_program_for_its_code_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one; pages, and whoever knows no code generator, take the first that fits."""
+    need("wasm")
+    folder = nf.export(network(), tmp_path / "model", inputs={"image": X}, targets=("wasm",))
+    modules = {name: decode((folder / name).read_bytes()).module for name in FILES if name.startswith("wasm")}
+    assert len(set(modules.values())) == 3
+    device = open_device("wasm")
+    with nf.use("wasm"):
+        for generator, file in (("cranelift", "wasm-native.nfp"), ("", "wasm.nfp"), ("other", "wasm.nfp")):
+            monkeypatch.setattr(device, "code_generator", generator)
+            session, _ = nf.load(folder).prepared([X])
+            assert session.program.module == modules[file]
 
 
 def test_half_precision_halves_the_weights(on: str, tmp_path: Path) -> None:

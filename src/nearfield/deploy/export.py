@@ -29,9 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["Spec", "export"]
 
 WEIGHTS = "weights.safetensors"
-FILES: dict[str, list[tuple[str, tuple[str, ...]]]] = {  # of each target: file, and features that its Program may use
-    "webgpu": [("webgpu.nfp", ())],
-    "wasm": [("wasm.nfp", ("relaxed-simd",)), ("wasm-simd.nfp", ())],
+# of each target: file, features that its Program may use, and the code generator that it is shaped for. Pages take the
+# first that runs there, so what is for wasmtime comes last
+FILES: dict[str, list[tuple[str, tuple[str, ...], str]]] = {
+    "webgpu": [("webgpu.nfp", (), "")],
+    "wasm": [
+        ("wasm.nfp", ("relaxed-simd",), ""),
+        ("wasm-simd.nfp", (), ""),
+        ("wasm-native.nfp", ("relaxed-simd",), "cranelift"),
+    ],
 }
 BINDINGS = {"webgpu": 8, "wasm": 32}  # arguments of a kernel: 8 is what every WebGPU device has
 
@@ -77,15 +83,18 @@ def export(
         raise DTypeError(f"export: targets is {tuple(targets)!r}; accepted are 'webgpu' and 'wasm', one or both.")
     instance("export", Mapping, "a dict of a name and an example for each argument", inputs=inputs)
     traced = _trace(model, inputs, outputs, _real(dtype))
-    programs = {file: _program(traced, target, features) for target in targets for file, features in FILES[target]}
-    rows = tuple(ProgramFile(file, program.target, program.features) for file, program in programs.items())
+    programs: dict[ProgramFile, Program] = {}
+    for target in targets:
+        for file, features, generator in FILES[target]:
+            program = _program(traced, target, features, generator)
+            programs[ProgramFile(file, target, program.features, generator)] = program
     manifest = Manifest(
-        rows, WEIGHTS, traced.inputs, traced.outputs, tuple(map(str, labels or ())), dict(metadata or {})
+        tuple(programs), WEIGHTS, traced.inputs, traced.outputs, tuple(map(str, labels or ())), dict(metadata or {})
     )
     with _replacing(folder) as beside:
         (beside / NAME).write_text(manifest.encode(), encoding="utf-8")
-        for file, program in programs.items():
-            (beside / file).write_bytes(encode(program))
+        for row, program in programs.items():
+            (beside / row.file).write_bytes(encode(program))
         save_tensors(beside / WEIGHTS, traced.weights, {"format": "nearfield"})
     return folder
 
@@ -222,7 +231,7 @@ def _named(result: Any, names: Sequence[str] | None) -> dict[str, Tensor]:
 # -- Programs and files ------------------------------------------------------------------------------------------------
 
 
-def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Program":
+def _program(traced: _Traced, target: str, features: tuple[str, ...], generator: str) -> "Program":
     from ..compiler.cached import cached_build
     from ..compiler.target import Target
     from ..compiler.wgsl_numbers import share_texts
@@ -237,7 +246,7 @@ def _program(traced: _Traced, target: str, features: tuple[str, ...]) -> "Progra
     taken = set(traced.weights)
     values = {"input": traced.inputs, "output": traced.outputs}
     names = {kind: [_free_name(v.name, taken) for v in found] for kind, found in values.items()}
-    device = Target(target, frozenset(features), BINDINGS[target])
+    device = Target(target, frozenset(features), BINDINGS[target], code_generator=generator)
     built = cached_build(traced.graph, device, weights=weights, names=names, entry=ENTRY)
     for value, (kind, n), at in zip(traced.outputs, built.results, range(len(built.results)), strict=True):
         if kind != "output" or n != at:

@@ -30,11 +30,20 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class ProgramFile:
-    """One of the Programs, all of which compute the same: its file, and what a device must be and have to run it."""
+    """One of the Programs, all of which compute the same: its file, and what a device must be and have to run it.
+
+    code_generator  of the devices that run it fastest, as `Device` has it; others run it, too
+    """
 
     file: str
     target: str
     features: tuple[str, ...]
+    code_generator: str = ""
+
+    def encode(self) -> str:
+        """As JSON."""
+        found = {"file": self.file, "target": self.target, "features": self.features}
+        return json.dumps(found | ({"code_generator": self.code_generator} if self.code_generator else {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +74,10 @@ class Manifest:
         def rows(texts: list[str]) -> str:
             return "[" + ",\n    ".join(texts) + "]"
 
-        programs = [json.dumps({"file": p.file, "target": p.target, "features": p.features}) for p in self.programs]
         parts = {
             "format": json.dumps(FORMAT),
             "version": str(VERSION),
-            "programs": rows(programs),
+            "programs": rows([p.encode() for p in self.programs]),
             "weights": json.dumps(self.weights),
             "inputs": rows([value(v) for v in self.inputs]),
             "outputs": rows([value(v) for v in self.outputs]),
@@ -141,7 +149,9 @@ class _Reader:
             raise self.wrong(place, row, "an object")
         features = [self.text(f"{place}.features", name) for name in self.items(row, "features")]
         file = self.file(f"{place}.file", row.get("file"))
-        return ProgramFile(file, self.text(f"{place}.target", row.get("target")), tuple(features))
+        target = self.text(f"{place}.target", row.get("target"))
+        generator = self.text(f"{place}.code_generator", row.get("code_generator", ""))
+        return ProgramFile(file, target, tuple(features), generator)
 
     def values(self, found: dict[str, Any], key: str) -> tuple[Value, ...]:
         made = tuple(self.value(f"{key}[{n}]", row) for n, row in enumerate(self.items(found, key)))

@@ -127,13 +127,15 @@ class Model:
         return self._session
 
     def _loaded(self, device: Device) -> Session:
-        for row, program in self._programs.items():
-            if row.target == device.name and set(row.features) <= device.features:
-                session = device.load(program)
-                wanted = {b.name for b in program.buffers if b.kind == "weight"}
-                session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})
-                session.settle()  # this Model keeps the values
-                return session
+        fitting = [r for r in self._programs if r.target == device.name and set(r.features) <= device.features]
+        # the first; or the first of those that are for its code generator, if there are any
+        for row in sorted(fitting, key=lambda row: row.code_generator != device.code_generator)[:1]:
+            program = self._programs[row]
+            session = device.load(program)
+            wanted = {b.name for b in program.buffers if b.kind == "weight"}
+            session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})
+            session.settle()  # this Model keeps the values
+            return session
         targets = dict.fromkeys(row.target for row in self._programs)
         raise DeviceError(
             f"{self.path}: has no Program for device {device.name}; accepted are {', '.join(targets)}. "
