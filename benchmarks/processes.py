@@ -47,7 +47,7 @@ class ProcessPeer:
 
     def run(self, budget: float, least: int, most: int, left: bool) -> list[float]:
         """Milliseconds of single runs."""
-        return self._ask("run", budget, least, most)
+        return self._ask("run", budget, least, most, left)
 
     def release(self) -> None:
         """Give the workload's memory back."""

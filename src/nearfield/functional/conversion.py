@@ -78,7 +78,7 @@ def _from_numpy(x: Any, wanted: DType | None) -> Tensor:
             f"asarray: a NumPy array of dtype {found.dtype} is not accepted; accepted are {accepted}. Give dtype=."
         )
     dtype = wanted or canonical(found.dtype)
-    return leaf(found.astype(dtype.name, order="C").tobytes(), found.shape, dtype)
+    return leaf(found.astype(dtype.name, order="C", copy=False).tobytes(), found.shape, dtype)
 
 
 def _from_buffer(view: memoryview) -> Tensor:
