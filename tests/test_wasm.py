@@ -11,8 +11,10 @@ import nearfield.ops.arithmetic
 from nearfield import scalar as k
 from nearfield.compiler.kernel import Kernel, Store
 from nearfield.compiler.wasm_bytes import OP
+from nearfield.compiler.wasm_edges import across_edges
 from nearfield.compiler.wasm_loops import compile_kernel
 from nearfield.compiler.wasm_module import Place, Work, assemble, meetings
+from nearfield.compiler.wasm_schedule import simplified
 from nearfield.dtype import DTYPES
 from nearfield.op import REGISTRY, Source
 from nearfield.scalar import K
@@ -64,6 +66,38 @@ def test_rows_copied_whole(n: int, dtype: str) -> None:
     assert all(OP["memory.copy"] in compile_kernel(kernel, relaxed=True).body for kernel in (flat, rows))
     (got,) = executed(flat, [x[0]], np.zeros_like(x[0]), threads=3)
     np.testing.assert_array_equal(got, x[0])
+
+
+EDGES = [((1, 1), (2, 2)), ((0, 1), (0, 2)), ((2, 0), (1, 0)), ((0, 0), (0, 0)), ((3, 0), (0, 3))]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "bool", "int32", "float64", "int64"])
+@pytest.mark.parametrize("channels", [1, 3, 16, 130])
+def test_padded_images(channels: int, dtype: str) -> None:
+    """Zeros around rows of pixels, whose channels go along: copied whole or in vectors, shared by threads."""
+    for width, value in ((7, 0.0), (7, 1.0), (61, 0.0)):
+        x = (normal(2, 4, width, channels) * 30).astype(dtype)
+        for rows, columns in EDGES:
+            low, high = zip((0, 0), rows, columns, (0, 0), strict=True)
+            check("pad", x, low=low, high=high, step=(1, 1, 1, 1), value=value)
+    x = (normal(1, 3, 4, channels) * 30).astype(dtype)
+    check("pad", x, low=(0, 1, 1, 0), high=(0, 2, 1, 0), step=(1, 2, 2, 1), value=0.0)
+    check("pad", x, low=(0, 1, 1, 1), high=(0, 2, 1, 2), step=(1, 1, 1, 1), value=0.0)
+
+
+def test_pixels_and_channels_are_one_axis() -> None:
+    """A row of a padded image is copied whole, between its edges; one that is all edge is filled."""
+    x = normal(1, 6, 61, 5)
+    attrs = {"low": (0, 1, 1, 0), "high": (0, 1, 2, 0), "step": (1, 1, 1, 1), "value": 0.0}
+    kernel, _, _ = op_kernel("pad", (x,), attrs)
+    axes, stores = across_edges(*simplified(kernel))
+    assert [v.value[1] for v in axes] == [8, 64 * 5]
+    assert "div" not in str(stores)
+    body = compile_kernel(kernel, relaxed=True).body
+    assert OP["memory.copy"] in body
+    assert OP["memory.fill"] in body
+    few, _, _ = op_kernel("pad", (x[:, :2],), attrs)
+    assert len(across_edges(*simplified(few))[0]) == 3
 
 
 @shapes

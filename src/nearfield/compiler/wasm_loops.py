@@ -227,13 +227,34 @@ class Loops(Values):
         self.copies.pop(axis, None)
 
     def _along_lane(self, level: int, low: int, high: int | None) -> None:
-        """The lane axis up to the local `high` (None: all): several vectors at a time, then one, then single ones."""
+        """The lane axis up to the local `high` (None: all); where masks are surely true along it, without these."""
+        plan, whole = self.plan, self.stores
+        lane = plan.lane
+        assert lane is not None
+        values = [s.value for s in whole]
+        cut = any(lane in mask.free for mask in masks_of(values).values())
+        cut = cut and high is None and not self._reduces and not plan.padded
+        first, last = interior(lane, values) if cut else (0, 0)
+        self._stretch(level, low, 0, first or (0 if last else extent(lane)), high)
+        if last:
+            values = inside(lane, values)
+            self.count(values)
+            self.stores = tuple(Store(s.argument, s.index, v) for s, v in zip(whole, values, strict=True))
+            self._stretch(level, low, first, last, None)
+            self.stores = whole
+            self._stretch(level, low, last, extent(lane), None)
+
+    def _stretch(self, level: int, low: int, first: int, last: int, high: int | None) -> None:
+        """A part of the lane axis: several vectors at a time, then one, then single ones.
+
+        low   a local that counts from `first`, and is `last` (or what the local `high` is) afterwards
+        """
         plan = self.plan
         lane = plan.lane
         assert lane is not None
-        if self._copied(lane, low, high):
+        n, group = last - first, 4 * plan.tiles.get(lane, 1)
+        if not n or self._copied(lane, low, i32(last) if high is None else get(high), n):
             return
-        n, group = extent(lane), 4 * plan.tiles.get(lane, 1)
         rest = n % group if n >= group else n
         passes = [group] if n >= group else []
         passes += [4] if rest >= (1 if plan.padded else 4) else []
@@ -242,21 +263,25 @@ class Loops(Values):
             self.lane = lane if step > 1 else None
             self.copies[lane] = max(1, step // 4)
             reach = 0 if plan.padded and step == 4 else step - 1
-            limit = n - reach if high is None else get(high) + (i32(reach) + OP["i32.sub"] if reach else b"")
+            limit = last - reach if high is None else get(high) + (i32(reach) + OP["i32.sub"] if reach else b"")
             self.loop(lane, low, step, limit, lambda: self._nest(level + 1))
         self.lane = None
         del self.copies[lane]
 
-    def _copied(self, lane: K, low: int, high: int | None) -> bool:
-        """Elements that move side by side and as they are: by the engine's own copy, in vectors of its processor."""
+    def _copied(self, lane: K, low: int, limit: bytes, n: int) -> bool:
+        """Elements that move side by side and as they are: by the engine's own copy, in vectors of its processor.
+
+        Where a mask says so for all of them, they are zeros.
+        """
         (store, *others), rows = self.stores, max(self.copies.values(), default=1)
         load = store.value
-        if others or rows > 1 or load.op != "load" or len(load.args) > 1 or vary(load.args[0], lane) != 1:
+        if others or rows > 1 or load.op != "load" or vary(load.args[0], lane) != 1:
             return False
         if vary(store.index, lane) != 1 or self.arguments[load.value] is not self.arguments[store.argument]:
             return False
         size = self.arguments[load.value].itemsize
-        if (self.plan.block or extent(lane)) * size < COPIED:
+        masks = load.args[1:]
+        if min(n, self.plan.block or n) * size < COPIED or any(lane in m.free for m in masks):
             return False
         self.enter(lane, low)
         places = []
@@ -265,8 +290,12 @@ class Loops(Values):
                 self.value(term, "s")
             address, offset = self.address(argument, index)
             places.append(address + i32(offset) + OP["i32.add"] if offset else address)
-        count = i32(extent(lane)) if high is None else get(high)
-        self.emit(b"".join(places) + count + get(low) + OP["i32.sub"] + i32(size) + OP["i32.mul"] + OP["memory.copy"])
+        count = limit + get(low) + OP["i32.sub"] + i32(size) + OP["i32.mul"]
+        code = b"".join(places) + count + OP["memory.copy"]
+        for mask in masks:
+            zeros = places[0] + i32(0) + count + OP["memory.fill"]
+            code = self.value(mask, "s") + OP["if"] + code + OP["else"] + zeros + OP["end"]
+        self.emit(code + limit + put(low))
         self.emit(bytes(self.leave().code))
         return True
 

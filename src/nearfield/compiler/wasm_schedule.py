@@ -9,6 +9,7 @@ from .. import scalar as k
 from ..index import linear
 from ..scalar import K, walk
 from .kernel import Kernel, Store, vary
+from .wasm_edges import ROWS, across_edges
 from .wasm_rounding import last_byte, round_by_addition
 from .wasm_rows import blind_maxima, lifted_quotients
 from .wasm_strips import CACHE_LINE, in_strips
@@ -290,7 +291,7 @@ def weigh(roots: Iterable[K], variable: K) -> int:
 
 def schedule(kernel: Kernel, relaxed: bool) -> Schedule:
     """The loops for a kernel."""
-    axes, stores = in_strips(*simplified(kernel))
+    axes, stores = in_strips(*across_edges(*simplified(kernel)))
     values = round_by_addition(lifted_quotients([_stored(s, kernel) for s in _together(stores)], relaxed))
     plan = Schedule(axes, tuple(Store(s.argument, s.index, v) for s, v in zip(stores, values, strict=True)))
     expanded(plan)
@@ -461,7 +462,9 @@ def _choose_range(plan: Schedule) -> None:
     if len(plan.axes) == 1 and plan.axes[0] is plan.lane:
         return
     lane, pieces = plan.lane, prod(plan.count(a) for a in plan.axes if a is not plan.lane)
-    if lane is not None and plan.blocks is None and plan.kept is None and pieces < PIECES:
+    edges = any(len(x.args) == 2 and lane in x.args[1].free for x in loads_of(s.value for s in plan.stores))
+    enough = ROWS if edges else PIECES
+    if lane is not None and plan.blocks is None and plan.kept is None and pieces < enough:
         group = 4 * plan.tiles.get(lane, 1)
         wanted = -(-PIECES // pieces)
         _split_lane(plan, len(plan.axes) - 1, max(-(-extent(lane) // wanted // group) * group, 16 * group))
