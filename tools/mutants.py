@@ -48,6 +48,7 @@ JOIN = "tests/test_join.py"
 PROGRAM = "tests/test_program.py"
 KERNELS = "tests/test_kernels.py -k "
 QUANTISED = "tests/test_quantize.py -k "
+DIGITS = "tests/test_digits.py -k "
 JIT = "tests/test_jit.py tests/test_jit_state.py"
 HELD = "tests/test_holding.py tests/test_jit_state.py -m 'not slow'"
 
@@ -77,6 +78,9 @@ MUTANTS = [
            QUANTISED + '"share_out and webgpu"'),
     Mutant("columns too many", "compiler/wgsl_matvec.py", "if found.column.value[1] % self.columns:", "if False:", QUANTISED + '"share_out and webgpu"'),
     Mutant("numbers in high halves", "compiler/wgsl_matvec.py", "unit = 8 - dots[0][1].bits", "unit = 0", QUANTISED + '"share_out and webgpu"'),
+    Mutant("digits that go around", "compiler/digits.py", "MOST = 0x7F7F00", "MOST = 0x7FFF00", DIGITS + '"extreme and webgpu"'),
+    Mutant("pieces of a group in their own order", "compiler/digits.py", "axes=(0, 2, 1, 3))", "axes=(0, 1, 2, 3))", DIGITS + '"exact and webgpu"'),
+    Mutant("digits for any product", "compiler/digits.py", "if met[p.x, self.old[p.numbers].shape[-1]] >= WORTH}", "if met}", DIGITS + "alone"),
     Mutant("second number of a byte", "compiler/wasm_quantised.py", "one + self.plan.half)):", "one)):", QUANTISED + '"panels and wasm"'),
     Mutant("scales of the next group", "compiler/wasm_quantised.py", 'self.emit(get(self.group) + i32(PANEL * scale.size) + OP["i32.add"] + put(self.group))',
            "pass", QUANTISED + '"panels and wasm"'),

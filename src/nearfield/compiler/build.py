@@ -13,6 +13,7 @@ from ..graph.verify import verify
 from ..program.program import PREPARE, Buffer, Entry, Program, Step
 from ..program.program import Kernel as Compiled
 from .compared import compared
+from .digits import in_digits
 from .divide import Part, divide
 from .fuse import Fusion, fuse
 from .join import join
@@ -93,6 +94,8 @@ def _rewritten(graph: Graph, target: Target, weights: frozenset[int]) -> tuple[G
     _show("graph", graph)
     if target.name == "webgpu":
         graph = join(_verified(graph), weights)
+        if READ_ONLY in target.features:  # natively: a page's WGSL may lack the instruction, and there is no other text
+            graph = in_digits(_verified(graph))
         planes = planes_of(_verified(graph), target.largest)
         return _verified(simplify(graph, target.name, planes.inline | planes.results)), set(), set()
     graph = _verified(simplify(_verified(graph), target.name))

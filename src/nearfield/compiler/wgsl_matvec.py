@@ -5,7 +5,8 @@ neighbouring columns, and ask for all their pieces of these columns before they 
 
 There are two kinds of sums. A plain one may have a quantised factor: numbers of 4 or 8 bits are widened where they are
 used, and what a piece has in common, such as the scale of its group, is taken out of it. The other is made of groups,
-each a sum of products of bytes that is then scaled: four products and their sum are one instruction.
+each made of sums of products of bytes, one sum for each digit (digits.py), which are then scaled: four products and
+their sum are one instruction.
 """
 
 from dataclasses import dataclass
@@ -38,24 +39,24 @@ FOUR = range(4)
 
 @dataclass(frozen=True, slots=True)
 class _Product:
-    """The sum of a · b over the variables of `total`; or of a body with `group` in it, the sum of a · b over its own.
+    """The sum of a · b over the variables of `total`; or of a body with `groups` in it, sums of a · b over their own.
 
-    a is the factor of few rows, b that of the columns; both depend on the variables of `batch`.
+    factors  a, of few rows, and b, that of the columns, of the sum or of each group's; both depend on the variables
+             of `batch`
     """
 
     store: Store
     total: K
-    group: K | None
-    a: K
-    b: K
+    groups: tuple[K, ...]
+    factors: tuple[tuple[K, K], ...]
     rows: tuple[K, ...]
     column: K
     batch: tuple[K, ...]
 
     @property
     def inner(self) -> tuple[K, ...]:
-        """The variables of the group."""
-        return () if self.group is None else self.group.value[1]
+        """The variables of the groups."""
+        return self.groups[0].value[1] if self.groups else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +81,22 @@ class _Word:
 class _Term:
     """One piece of one sum.
 
-    pairs   the factors of its products
-    group   the sum that these make, and `body`, what is added of it; None: the products themselves are added
+    pairs   the factors of its products, for each sum
+    groups  the sums that these make, and `body`, what is added of them; none: the products themselves are added
     inside  whether there is such a piece
     """
 
-    pairs: list[tuple[K, K]]
-    group: K | None
+    pairs: list[list[tuple[K, K]]]
+    groups: list[K]
     body: K | None
     inside: K
 
     def read(self) -> list[K]:
         """The expressions that say what is loaded."""
-        values = [x for pair in self.pairs for x in pair]
-        if self.group is None or self.body is None:
+        values = [x for pairs in self.pairs for pair in pairs for x in pair]
+        if self.body is None:
             return values
-        return [*values, substitute(self.body, {self.group: k.const(1, self.group.type)})]
+        return [*values, substitute(self.body, {group: k.const(1, group.type) for group in self.groups})]
 
 
 def _size(variables: tuple[K, ...]) -> int:
@@ -108,30 +109,41 @@ def _product_of(kernel: Kernel) -> _Product | None:
         return None
     (store,) = kernel.stores
     folds = [n for n in walk([store.value]) if n.op == "reduce"]
-    if not 1 <= len(folds) <= 2 or any(n.value[0] != "sum" for n in folds) or folds[-1].type != "float32":
+    if not folds or any(n.value[0] != "sum" for n in folds) or folds[-1].type != "float32":
         return None
-    total, group = folds[-1], folds[0] if len(folds) == 2 else None
-    if group is not None and (group.type != "int32" or group not in walk([total.args[0]])):
+    *groups, total = folds
+    sizes = {tuple(v.value[1] for v in n.value[1]) for n in groups}
+    if any(n.type != "int32" for n in groups) or len(sizes) > 1 or not total.free <= set(kernel.axes):
         return None
-    body = (group or total).args[0]
-    if body.op != "mul" or not total.free <= set(kernel.axes):
+    bodies = [n.args[0] for n in groups or [total]]
+    if not set(groups) <= set(walk([total.args[0]])) or any(body.op != "mul" for body in bodies):
         return None
-    a, b = body.args
-    if kernel.axes and kernel.axes[-1] in a.free and kernel.axes[-1] not in b.free:
-        a, b = b, a
-    batch = tuple(v for v in kernel.axes if v in a.free and v in b.free)
-    rows = tuple(v for v in kernel.axes if v in a.free and v not in b.free)
-    columns = tuple(v for v in kernel.axes if v in b.free and v not in a.free)
+    factors = tuple([_few_rows_first(body, kernel) for body in bodies])
+    free = {tuple(x.free & set(kernel.axes) for x in pair) for pair in factors}
+    if len(free) != 1:
+        return None
+    ((few, many),) = free
+    batch = tuple(v for v in kernel.axes if v in few & many)
+    rows = tuple(v for v in kernel.axes if v in few - many)
+    columns = tuple(v for v in kernel.axes if v in many - few)
     if len(columns) != 1 or len(batch) + len(rows) + 1 < len(kernel.axes):
         return None
-    found = _Product(store, total, group, a, b, rows, columns[0], batch)
+    found = _Product(store, total, tuple(groups), factors, rows, columns[0], batch)
     return found if _is_worth_it(found, kernel) else None
+
+
+def _few_rows_first(body: K, kernel: Kernel) -> tuple[K, K]:
+    """The factors of a product, that of the columns last."""
+    a, b = body.args
+    turned = kernel.axes and kernel.axes[-1] in a.free and kernel.axes[-1] not in b.free
+    return (b, a) if turned else (a, b)
 
 
 def _is_worth_it(found: _Product, kernel: Kernel) -> bool:
     """Whether the sizes suit teams. One row of reals is as fast as any sum of rows (wgsl_rows.py)."""
     inner = _size(found.inner)
-    narrow = any(n.op == "load" and kernel.arguments[n.value].name == "int8" for n in walk([found.b]))
+    large = [b for _, b in found.factors]
+    narrow = any(n.op == "load" and kernel.arguments[n.value].name == "int8" for n in walk(large))
     long = _size(found.total.value[1]) * inner >= LEAST and inner <= LONGEST
     return long and (1 if narrow else 2) <= _size(found.rows) <= FEW and found.column.value[1] >= COLUMNS
 
@@ -191,22 +203,23 @@ class _Matvec(Writer):
         return at if size % self.columns == 0 else k.minimum(at, k.const(size - 1, "index"))
 
     def term(self, table: dict[K, K], inside: K) -> _Term:
-        found = self.found
-        group: K | None = None
-        body: K | None = None
-        if found.group is not None:
-            steps = [table | dict(zip(found.inner, place, strict=True)) for place in _indices(found.inner)]
-            group, body = bound(found.group, table), bound(found.total.args[0], table)
-        else:
-            last = found.total.value[1][-1]
+        found, last = self.found, self.found.total.value[1][-1]
+        if not found.groups:
+            (factors,) = found.factors
             steps = [table | {last: table[last] * self.piece + n} for n in range(self.piece)]
-        return _Term([(substitute(found.a, s), substitute(found.b, s)) for s in steps], group, body, inside)
+            return _Term([_pairs(factors, steps)], [], None, inside)
+        pairs = []
+        for group, factors in zip(found.groups, found.factors, strict=True):
+            inner = group.value[1]
+            pairs.append(_pairs(factors, [table | dict(zip(inner, n, strict=True)) for n in _indices(inner)]))
+        groups = [bound(group, table) for group in found.groups]
+        return _Term(pairs, groups, bound(found.total.args[0], table), inside)
 
     def lies_along(self, term: _Term) -> bool:
         """Whether the elements of a piece that differ from product to product are neighbours in the large factor."""
-        if term.group is not None:
-            return self.dots(term) is not None
-        loads = [[n for n in walk([b]) if n.op == "load"] for _, b in term.pairs]
+        if term.groups:
+            return all(self.dots(pairs) is not None for pairs in term.pairs)
+        loads = [[n for n in walk([b]) if n.op == "load"] for _, b in term.pairs[0]]
         common = set(loads[0]).intersection(*loads)
         return all(self.access(n) is not None for each in loads for n in each if n not in common)
 
@@ -214,7 +227,7 @@ class _Matvec(Writer):
 
     def value(self, scope: Scope, term: _Term) -> str:
         """What a piece adds."""
-        text = self.reals(scope, term.pairs) if term.group is None else self.grouped(scope, term)
+        text = self.grouped(scope, term) if term.groups else self.reals(scope, term.pairs[0])
         return text if term.inside.op == "const" else f"select(0.0, {text}, {scope.value(term.inside)})"
 
     def reals(self, scope: Scope, pairs: list[tuple[K, K]]) -> str:
@@ -267,26 +280,26 @@ class _Matvec(Writer):
         words = self.wide[wide.value] * self.dtypes[wide.value].itemsize // 4
         return scope.value(wide) if words == 1 else f"{scope.value(wide)}.{'xyzw'[node.value]}"
 
-    def dots(self, term: _Term) -> list[tuple[_Word, _Word]] | None:
+    def dots(self, pairs: list[tuple[K, K]]) -> list[tuple[_Word, _Word]] | None:
         """A group's products, four and four: both words; None if they do not lie so."""
         found = []
-        for n in range(0, len(term.pairs), 4):
-            left, right = (self.word_of(list(side)) for side in zip(*term.pairs[n : n + 4], strict=True))
+        for n in range(0, len(pairs), 4):
+            left, right = (self.word_of(list(side)) for side in zip(*pairs[n : n + 4], strict=True))
             if left is None or right is None or left.bits != 8:
                 return None
             found.append((left, right))
         return found if len({right.bits for _, right in found}) == 1 else None
 
     def grouped(self, scope: Scope, term: _Term) -> str:
-        """What is made of the sum of a group."""
-        assert term.group is not None
+        """What is made of the sums of a group."""
         assert term.body is not None
-        dots = self.dots(term)
-        assert dots is not None
-        texts = [f"dot4I8Packed({self.word(scope, a.node)}, {self.high(scope, b)})" for a, b in dots]
-        unit = 8 - dots[0][1].bits  # numbers of 4 bits stand in the high halves of bytes, so they count 16 times
-        name = scope.names[term.group] = self.name()
-        scope.lines.append(f"let {name} = ({' + '.join(texts)}) >> {unit}u;")
+        for group, pairs in zip(term.groups, term.pairs, strict=True):
+            dots = self.dots(pairs)
+            assert dots is not None
+            texts = [f"dot4I8Packed({self.word(scope, a.node)}, {self.high(scope, b)})" for a, b in dots]
+            unit = 8 - dots[0][1].bits  # numbers of 4 bits stand in the high halves of bytes, so they count 16 times
+            name = scope.names[group] = self.name()
+            scope.lines.append(f"let {name} = ({' + '.join(texts)}) >> {unit}u;")
         return scope.value(term.body)
 
     def high(self, scope: Scope, word: _Word) -> str:
@@ -396,12 +409,18 @@ def _indices(variables: tuple[K, ...]) -> list[tuple[K, ...]]:
     return [tuple(k.const(n, "index") for n in place) for place in product(*(range(v.value[1]) for v in variables))]
 
 
+def _pairs(factors: tuple[K, K], steps: list[dict[K, K]]) -> list[tuple[K, K]]:
+    """Both factors of the products of a sum."""
+    a, b = factors
+    return [(substitute(a, step), substitute(b, step)) for step in steps]
+
+
 def _piece(found: _Product, kernel: Kernel) -> int:
     """Terms that a thread takes at a time: what brings 16 bytes of each factor, or 8 numbers; 0 if there are none."""
-    if found.group is not None:
+    if found.groups:
         return 1
-    last = found.total.value[1][-1]
-    sizes = [kernel.arguments[n.value].itemsize for n in walk([found.b]) if n.op == "load" and last in n.free]
+    ((_, large),), last = found.factors, found.total.value[1][-1]
+    sizes = [kernel.arguments[n.value].itemsize for n in walk([large]) if n.op == "load" and last in n.free]
     piece = 4 if max(sizes, default=4) >= 4 else 8
     return piece if last.value[1] % piece == 0 else 0
 
@@ -410,7 +429,7 @@ def _cut(found: _Product, kernel: Kernel) -> tuple[int, int]:
     """Columns of a team and teams of a workgroup that are expected to be fastest."""
     if _size(found.batch) * found.column.value[1] < MANY or kernel.arguments[found.store.argument].itemsize < 4:
         return CUTS[0]
-    return CUTS[1] if found.group is None else CUTS[2]
+    return CUTS[2] if found.groups else CUTS[1]
 
 
 def spell_matvec(kernel: Kernel, choices: Choices) -> tuple[str, tuple[int, int, int]] | None:
