@@ -99,10 +99,15 @@ class Plan:
             self.largest or of.largest,
         )
 
+    def weights(self, case: Case) -> dict[int, str]:
+        """Names of the inputs that the Program holds; what is returned as it came cannot be one."""
+        returned = {n for n, line in enumerate(case.graph.inputs) if line in case.graph.outputs}
+        return {n: f"w{n}" for n in sorted(case.picked - returned)} if self.mode == "weights" else {}
+
     def build(self, case: Case, target: Target) -> Built:
         picked = case.picked
         if self.mode == "weights":
-            return build(case.graph, target, weights={n: f"w{n}" for n in sorted(picked)})
+            return build(case.graph, target, weights=self.weights(case))
         if self.mode == "steady":
             return build_steady(case.graph, target, frozenset(), picked)
         return build(case.graph, target, picked if self.mode == "given" else frozenset())
@@ -222,9 +227,9 @@ def runs(case: Case, plan: Plan) -> Iterator[Callable[[Wanted], Iterator[str]]]:
     device = open_device(plan.device)
     built = plan.build(case, plan.target(target_of(device)))
     session = device.load(built.program)
-    weights = sorted(case.picked) if plan.mode == "weights" else []
+    weights = plan.weights(case)
     if weights:
-        session.load_weights({f"w{n}": case.arrays[n].tobytes() for n in weights})
+        session.load_weights({name: case.arrays[n].tobytes() for n, name in weights.items()})
     given = [n for n in range(len(case.arrays)) if n not in weights]
     first: list[bytes] = []
     for threads in plan.threads or (0, 0):
@@ -235,7 +240,7 @@ def runs(case: Case, plan: Plan) -> Iterator[Callable[[Wanted], Iterator[str]]]:
             device.write(memory, case.arrays[n].tobytes())
         more = device.load(built.once).run("main", [memories[n] for n in built.feeds]) if built.once else []
         made = session.run("main", [*memories.values(), *more])
-        read = [made[at] if kind == "output" else memories[given[at]] for kind, at in built.results]
+        read = [made[at] if kind == "output" else memories[at] for kind, at in built.results]
         yield lambda want, read=read: compared(
             case, plan, want, [bytes(device.read(m, v.nbytes)) for m, v in zip(read, want.values, strict=True)], first
         )
@@ -248,14 +253,17 @@ def runs_in_node(case: Case, plan: Plan) -> Iterator[Callable[[Wanted], Iterator
     """As `runs`, by the JavaScript runner; each step is said to cost much, so that all threads take part."""
     built = plan.build(case, Target("wasm", runner().features))
     program = replace(built.program, steps=tuple(replace(step, cost=10**7) for step in built.program.steps))
-    weights = sorted(case.picked) if plan.mode == "weights" else []
-    inputs = [a.tobytes() for n, a in enumerate(case.arrays) if n not in weights]
-    held = {f"w{n}": case.arrays[n].tobytes() for n in weights}
+    weights = plan.weights(case)
+    given = [n for n in range(len(case.arrays)) if n not in weights]
+    inputs = [case.arrays[n].tobytes() for n in given]
+    held = {name: case.arrays[n].tobytes() for n, name in weights.items()}
+    place = {("input", n): at for at, n in enumerate(given)}
     first: list[bytes] = []
     for threads in plan.threads:
 
         def result(want: Wanted, threads: int = threads) -> Iterator[str]:
-            read = [(kind, at, v.nbytes) for (kind, at), v in zip(built.results, want.values, strict=True)]
+            sizes = [v.nbytes for v in want.values]
+            read = [(r[0], place.get(r, r[1]), n) for r, n in zip(built.results, sizes, strict=True)]
             found, left = runner().run(program, inputs, held, read, threads)
             yield from compared(case, plan, want, found, first)
             if left:

@@ -4,6 +4,7 @@
     python tools/hunt.py --device node                           the JavaScript runner, on WebAssembly
     python tools/hunt.py --seed 4711 --number 1                  that one again
     python tools/hunt.py --motif attention --motif rows          Graphs of these alone
+    python tools/hunt.py --models                                models instead: trained, exported, in few bits
 
 Exit status 1 if something was wrong.
 """
@@ -15,6 +16,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
@@ -24,6 +26,7 @@ os.environ.setdefault("NEARFIELD_DEBUG", "1")
 from differential import Case, Plan, as_code, differences, smallest, wanted  # noqa: E402 - found in the paths above
 from graph_motifs import MOTIFS, drawn  # noqa: E402
 from nearfield.runtime import forget_programs  # noqa: E402
+from random_models import KINDS, wrong  # noqa: E402
 
 WAYS = 3  # in which each Graph is run
 SLOW_S = 30
@@ -37,14 +40,16 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=int(time.time()) * 1000)
     options.add_argument("--number", type=int, default=10**9, help="the most Graphs")
     options.add_argument("--motif", action="append", choices=tuple(MOTIFS), default=[])
+    options.add_argument("--models", action="store_true", help="models instead of Graphs")
     chosen = options.parse_args()
     end = time.monotonic() + 60 * chosen.minutes
-    tried = wrong = 0
+    tried = bad = 0
     while tried < chosen.number and time.monotonic() < end:
-        wrong += hunted(chosen.seed + tried, chosen.device, tuple(chosen.motif))
+        seed = chosen.seed + tried
+        bad += hunted_model(seed, chosen.device) if chosen.models else hunted(seed, chosen.device, tuple(chosen.motif))
         tried += 1
-    print(f"{tried} Graphs from seed {chosen.seed} on {chosen.device}: {wrong} wrong")
-    return 1 if wrong else 0
+    print(f"{tried} {'models' if chosen.models else 'Graphs'} from seed {chosen.seed} on {chosen.device}: {bad} wrong")
+    return 1 if bad else 0
 
 
 def hunted(seed: int, device: str, motifs: tuple[str, ...]) -> bool:
@@ -69,6 +74,20 @@ def hunted(seed: int, device: str, motifs: tuple[str, ...]) -> bool:
     if time.monotonic() - began > SLOW_S:
         print(f"seed {seed} took {time.monotonic() - began:.0f} s", flush=True)
     return False
+
+
+def hunted_model(seed: int, device: str) -> bool:
+    """Whether something is wrong with the model of this seed; if so it is printed."""
+    kind = tuple(KINDS)[seed % len(KINDS)]
+    with TemporaryDirectory() as folder:
+        try:
+            found = wrong(kind, seed, device, Path(folder))
+        except Exception:  # noqa: BLE001 - any error is a finding
+            found = [traceback.format_exc()]
+    forget_programs()
+    if found:
+        print(f"{kind} {seed}:", *found, sep="\n  ", flush=True)
+    return bool(found)
 
 
 def tell(seed: int, case: Case, plan: Plan, found: list[str]) -> None:
