@@ -4,8 +4,11 @@
 """
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -20,6 +23,7 @@ from graph_motifs import MOTIFS, drawn
 from nearfield.op import REGISTRY
 from node_runner import node, runner
 
+ROOT = Path(__file__).resolve().parent.parent
 QUICK, MANY = range(1), range(1, 12)
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in MANY)]
 COMPILED = ("wasm", "webgpu")
@@ -65,6 +69,14 @@ def test_random_graphs_in_the_javascript_runner(motif: str, seed: int) -> None:
     assert differences(case, plan) == [], (
         f"see python tools/hunt.py --number 1 --motif {motif} --seed {seed} --device node"
     )
+
+
+def test_the_tool_says_how_many_it_drew() -> None:
+    """And its exit status is 0 if nothing was wrong."""
+    command = [sys.executable, ROOT / "tools" / "hunt.py", "--number", "2", "--seed", "1", "--motif", "elements"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "2 Graphs from seed 1 on wasm: 0 wrong\n", done.stderr
+    assert done.returncode == 0
 
 
 # --- what is told of a failure --------------------------------------------------------------------------------------

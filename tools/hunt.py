@@ -81,7 +81,7 @@ def hunted_model(seed: int, device: str) -> bool:
     kind = tuple(KINDS)[seed % len(KINDS)]
     with TemporaryDirectory() as folder:
         try:
-            found = wrong(kind, seed, device, Path(folder))
+            found = wrong(kind, seed, "webgpu" if device == "webgpu" else "wasm", Path(folder))
         except Exception:  # noqa: BLE001 - any error is a finding
             found = [traceback.format_exc()]
     forget_programs()
