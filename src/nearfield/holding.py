@@ -132,8 +132,8 @@ class Holding:
         self._counts = [3 + inside.get(id(t), 0) for t in tensors]
         self._threes = [3] * len(tensors)
         self.number, self.version = next_serial(), next_serial()
-        self.device = device
         watch(self)
+        self.device = device
         return True
 
     def only_ours(self, changed: Share | None, made: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import ref
 
 from .argument import callables
+from .device import Uninterrupted
 from .errors import TraceError
 from .functional.conversion import asarray
 from .grad import tape
@@ -224,12 +225,14 @@ class Jit:
                 result = self.function(*args, **options)
             after = [owner.state_tensors() for owner in owners]
         except BaseException:
-            for owner, tensors in zip(owners, before, strict=True):
-                keep_only(owner, tensors)
+            with Uninterrupted():
+                for owner, tensors in zip(owners, before, strict=True):
+                    keep_only(owner, tensors)
             raise
         finally:
-            for owner, tensors in zip(owners, before, strict=True):
-                owner.set_state_tensors(tensors)
+            with Uninterrupted():
+                for owner, tensors in zip(owners, before, strict=True):
+                    owner.set_state_tensors(tensors)
         draws = hidden and any(after[-1][name].node is not t.node for name, t in held[-1].items())
         if hidden and not draws:
             held, after = held[:-1], after[:-1]

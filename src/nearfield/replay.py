@@ -5,7 +5,7 @@ from itertools import count
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from .device import Device
+from .device import Device, Uninterrupted
 from .device.device import next_serial
 from .graph.graph import Graph
 from .graph.interpret import interpret
@@ -72,6 +72,8 @@ class Recording:
         nodes = [t.node for t in inputs] + [t.node for t in state] + self.captured
         if device.name == "reference":
             values = self._interpreted(nodes)
+            with Uninterrupted():
+                self._deliver(values[self.count :], owners)
         else:
             if not self.changed:  # nothing is written over: what is compiled does not depend on who holds the inputs
                 self.program(frozenset(), device, lambda: place_all(nodes, device))
@@ -84,9 +86,10 @@ class Recording:
             more = steady.inputs(memories)
             if more is None:
                 built, session, more = *self.unprepared(givable, device), []
-            made = session.run("main", memories + more)
-            values = [memories[n] if kind == "input" else made[n] for kind, n in built.results]
-        self._deliver(values[self.count :], owners)
+            with Uninterrupted():  # some state is written over, and what is not has to follow
+                made = session.run("main", memories + more)
+                values = [memories[n] if kind == "input" else made[n] for kind, n in built.results]
+                self._deliver(values[self.count :], owners)
         return self.result(values[: self.count])
 
     def program(
@@ -206,14 +209,22 @@ class Replay:
             memories += more
         for holding, share in self.written:
             holding.wrote(share)
-        fresh = self.session.repeat("main", memories, self.others, self.token)
-        if self.moved:
-            for holding, n, (kind, at) in self.moved.values():
-                holding.move(n, memories[at] if kind == "input" else fresh[at])
-            self.numbers = [h.number for h in self.holdings]
+        fresh = self._moving(memories) if self.moved else self._repeated(memories)
         if self.steady.session is not None:
             self.versions = [h.version for h in self.holdings]
         return [memories[n] if kind == "input" else fresh[n] for kind, n in self.results]
+
+    def _repeated(self, memories: list[Any]) -> list[Any]:
+        return self.session.repeat("main", memories, self.others, self.token)
+
+    def _moving(self, memories: list[Any]) -> list[Any]:
+        """As `_repeated`; state that is not written over follows what is, whatever interrupts."""
+        with Uninterrupted():
+            fresh = self._repeated(memories)
+            for holding, n, (kind, at) in self.moved.values():
+                holding.move(n, memories[at] if kind == "input" else fresh[at])
+            self.numbers = [h.number for h in self.holdings]
+        return fresh
 
     def _fit(self) -> bool:
         """Whether the state, which is other than in the last call, has the shapes and dtypes that were traced."""

@@ -39,6 +39,11 @@ class Call:
     seen: list[int] = field(default_factory=list)
     token: int = 0
 
+    def forget(self) -> None:
+        """Take all inputs of the next call for new."""
+        self.token = 0
+        self.seen.clear()
+
 
 def calls(program: Program) -> dict[str, Call]:
     """The Program's entries by name."""
@@ -82,8 +87,7 @@ def arrange(
     if others is None:
         inputs = _checked(device, call, inputs, copy)
         serials = [memory.serial for memory in inputs]
-    call.seen.clear()  # unless all goes well
-    call.token = 0
+    call.forget()  # unless all goes well
     if call.taken:
         outputs = [inputs[place] for place in call.places]
         for at in call.fresh:
@@ -101,8 +105,7 @@ def arrange_again(
 ) -> tuple[Sequence[Memory], list[Memory], Sequence[int] | None]:
     """What `arrange` gives, for `Session.repeat`: the outputs are those that take over no input."""
     if token and call.token == token and _fit(device, call, inputs, others):
-        call.token = 0  # unless all goes well
-        call.seen.clear()
+        call.forget()  # unless all goes well
         fresh = [device.alloc(call.outputs[at][0]) for at in call.fresh]
         call.token = token
         return inputs, fresh, others

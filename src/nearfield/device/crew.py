@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Thread
 
+from .interruption import Uninterrupted
+
 __all__ = ["Crew"]
 
 _Order = tuple[Callable[[], None], list[BaseException | None], SimpleQueue[None]]  # a task; where to tell of its end
@@ -18,25 +20,24 @@ class Crew:
     def run(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run all tasks at the same time, the first in the caller's thread; returns when all have ended.
 
-        errors   what a task raised, the caller's own first; KeyboardInterrupt, when all have ended
+        Tasks may wait for each other, so that all are begun if one is: an interruption is heard when all have ended.
+
+        errors   what a task raised, the caller's own first
         """
         others = tasks[1:]
         while len(self._inboxes) < len(others):
             self._hire()
         ended: SimpleQueue[None] = SimpleQueue()
         errors: list[BaseException | None] = []
-        for inbox, task in zip(self._inboxes, others, strict=False):
-            inbox.put((task, errors, ended))
-        try:
-            tasks[0]()
-        finally:
-            interruption: KeyboardInterrupt | None = None
-            while len(errors) < len(others):  # an interruption may take away what `get` has given
-                try:
+        with Uninterrupted():
+            for inbox, task in zip(self._inboxes, others, strict=False):
+                inbox.put((task, errors, ended))
+            try:
+                tasks[0]()
+            finally:
+                for _ in others:
                     ended.get()
-                except KeyboardInterrupt as error:
-                    interruption = error
-        for failure in (interruption, *errors):
+        for failure in errors:
             if failure is not None:
                 raise failure
 

@@ -268,8 +268,12 @@ class WasmSession(NativeSession):
             self._check_open()
             call = find(self._calls, entry)
             self._made_ready()
-            inputs, outputs, others = arrange(device, call, inputs, device.copy)
-            self._address(call, inputs, [outputs[at] for at in call.fresh], others)
+            try:
+                inputs, outputs, others = arrange(device, call, inputs, device.copy)
+                self._address(call, inputs, [outputs[at] for at in call.fresh], others)
+            except BaseException:
+                call.forget()
+                raise
             self._execute(call)
         return outputs
 
@@ -279,8 +283,12 @@ class WasmSession(NativeSession):
             self._check_open()
             call = find(self._calls, entry)
             self._made_ready()
-            inputs, fresh, changed = arrange_again(device, call, inputs, others, token, device.copy)
-            self._address(call, inputs, fresh, changed)
+            try:
+                inputs, fresh, changed = arrange_again(device, call, inputs, others, token, device.copy)
+                self._address(call, inputs, fresh, changed)
+            except BaseException:
+                call.forget()
+                raise
             self._execute(call)
         return fresh
 

@@ -26,9 +26,10 @@ from .device import (
     octets,
     room_of,
 )
+from .interruption import Uninterrupted
 from .wgpu_pipeline import Access, Pipelines
 from .wgpu_pool import Block, Pool
-from .wgpu_record import Dispatch, Tape, recorder
+from .wgpu_record import Batch, Dispatch, Tape, recorder
 from .wgpu_session import WgpuSession
 from .wgpu_types import hasten
 
@@ -230,16 +231,20 @@ class WgpuDevice(Device):
 
     def submit(self, tape: Tape) -> None:
         """Record and start all dispatches; returns before they have ended."""
-        gpu = self._gpu
         try:
-            for batch in tape.batches:
-                encoder = gpu.create_command_encoder()
-                compute = encoder.begin_compute_pass()
-                self._write_batch(compute, batch)
-                compute.end()
-                gpu.queue.submit([encoder.finish()])
+            with Uninterrupted():  # a step that ended half-way would leave state half new
+                for batch in tape.batches:
+                    self._submit(batch)
         except FAILURES as error:
             raise self._failed("run", error) from None
+
+    def _submit(self, batch: Batch) -> None:
+        gpu = self._gpu
+        encoder = gpu.create_command_encoder()
+        compute = encoder.begin_compute_pass()
+        self._write_batch(compute, batch)
+        compute.end()
+        gpu.queue.submit([encoder.finish()])
 
     def _request(self, adapter: Any, features: list[str]) -> Any:
         try:

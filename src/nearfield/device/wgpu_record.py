@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Dispatch", "Tape", "recorder"]
+__all__ = ["Batch", "Dispatch", "Tape", "recorder"]
 
 FIRST, BATCH = 24, 250  # dispatches of the first command buffer, and at most: the device starts before all is recorded
+
+Batch = list[tuple[Any, Any, int, int, int]]  # pipeline, group, workgroups in each direction
 
 
 class Dispatch(NamedTuple):
@@ -34,8 +36,8 @@ def _batches(dispatches: Sequence[Dispatch]) -> Iterator[Sequence[Dispatch]]:
         start, size = start + size, min(2 * size, BATCH)
 
 
-def _thin(dispatches: Sequence[Dispatch], handle: Callable[[Any], Any]) -> list[tuple[Any, Any, int, int, int]]:
-    rows: list[tuple[Any, Any, int, int, int]] = []
+def _thin(dispatches: Sequence[Dispatch], handle: Callable[[Any], Any]) -> Batch:
+    rows: Batch = []
     pipeline = group = None
     for step in dispatches:
         rows.append(
@@ -51,7 +53,7 @@ def _thin(dispatches: Sequence[Dispatch], handle: Callable[[Any], Any]) -> list[
     return rows
 
 
-Write = Callable[[Any, list[tuple[Any, Any, int, int, int]]], None]
+Write = Callable[[Any, Batch], None]
 
 
 def recorder() -> tuple[Callable[[Any], Any], Write]:
@@ -67,7 +69,7 @@ def recorder() -> tuple[Callable[[Any], Any], Write]:
         return (lambda thing: thing), _plain
 
 
-def _plain(compute: Any, batch: list[tuple[Any, Any, int, int, int]]) -> None:
+def _plain(compute: Any, batch: Batch) -> None:
     for pipeline, group, x, y, z in batch:
         if pipeline is not None:
             compute.set_pipeline(pipeline)
@@ -82,7 +84,7 @@ def _quick(ffi: Any, lib: Any) -> Write:
     dispatch = lib.wgpuComputePassEncoderDispatchWorkgroups
     none = ffi.NULL
 
-    def write(compute: Any, batch: list[tuple[Any, Any, int, int, int]]) -> None:
+    def write(compute: Any, batch: Batch) -> None:
         raw = compute._internal
         for pipeline, group, x, y, z in batch:
             if pipeline is not None:

@@ -61,8 +61,8 @@ class WgpuSession(NativeSession):
             self._made_ready()
             inputs, fresh, changed = arrange_again(device, call, inputs, others, token, device.copy)
             if self._token != token or changed is not others:
-                self._token = token
                 self._repeated.clear()
+                self._token = token
             key = tuple([inputs[n].key.number for n in others] + [memory.key.number for memory in fresh])
             tape = self._repeated.get(key)
             if tape is None:
