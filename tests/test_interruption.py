@@ -138,20 +138,24 @@ def test_addresses_that_are_written_half() -> None:
 @pytest.mark.usefixtures("_on")
 def test_state_that_is_put_back_after_a_trace() -> None:
     """An interruption meanwhile leaves no Tensor without values in a model or an optimiser."""
-    trained = Training(*CASES["in_place"])
-    before, put = trained.state(), nn.Module.set_state_tensors
-    times = iter(range(100))
+    put, calls = nn.Module.set_state_tensors, list[int]()
 
-    def put_and_interrupt(self: nn.Module, tensors: Any) -> None:
-        if next(times) == 1:  # the first time stand-ins are put there
+    def put_and_interrupt(self: nn.Module, tensors: Any, at: int) -> None:
+        calls.append(at)
+        if len(calls) == at:
             interrupt()
         put(self, tensors)
 
-    with patch.object(nn.Module, "set_state_tensors", put_and_interrupt), pytest.raises(KeyboardInterrupt):
+    for at in (1, 2, 3, 4):  # stand-ins, traced updates, what was there before, what the step makes
+        trained = Training(*CASES["in_place"])
+        before = trained.state()
+        calls.clear()
+        late = patch.object(nn.Module, "set_state_tensors", lambda m, t, at=at: put_and_interrupt(m, t, at))
+        with late, pytest.raises(KeyboardInterrupt):
+            trained.step(nf.asarray(X))
+        assert is_same(trained.state(), before) == (at < 4)
         trained.step(nf.asarray(X))
-    assert is_same(trained.state(), before)
-    trained.step(nf.asarray(X))
-    assert not is_same(trained.state(), before)
+        assert not is_same(trained.state(), before)
 
 
 @pytest.mark.usefixtures("_on")
