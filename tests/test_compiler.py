@@ -277,7 +277,7 @@ def test_parts_of_a_sum_are_added_where_they_are_used() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "columns", "terms", "parts"),
-    [(1024, 1024, 1024, 2), (512, 1024, 1024, 4), (4096, 384, 384, 2), (2048, 1024, 1024, 1), (1024, 1024, 128, 1)],
+    [(1024, 1024, 1024, 2), (512, 1024, 1024, 4), (4096, 384, 384, 2), (2048, 1024, 1024, 1), (1024, 1024, 576, 1)],
 )
 def test_large_products_are_cut_so_that_each_multiprocessor_has_several_tiles(
     rows: int, columns: int, terms: int, parts: int
@@ -317,3 +317,9 @@ def test_axes_are_one_where_indices_depend_on_their_place_alone() -> None:
     assert axes_left(rows * 9 + columns) == 2
     assert axes_left(columns * 6 + rows) == 2
     assert axes_left(columns) == 2
+
+
+def test_narrow_products_have_small_tiles_and_enough_of_them() -> None:
+    """50176 x 32 is not cut: of tiles of 32 x 32 a multiprocessor has several."""
+    x, w = inputs((50176, 576), (576, 32))
+    assert kernels_of(x @ w) == 1

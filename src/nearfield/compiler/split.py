@@ -18,9 +18,10 @@ Make = Callable[..., int]  # (operation, lines, **attributes) -> line
 SIDE = 32  # of the smallest tile of results that a workgroup makes
 TILES = 1536  # workgroups that keep a large device busy, some of them waiting for memory
 TERMS = 96  # of a sum that are worth a workgroup's start
-# With as many tiles a workgroup makes 128 x 64 results, with four warps: a multiprocessor needs two or three workgroups
-# to have something to do while one waits. 396 of them are three for each of 132 multiprocessors.
-LARGE, LARGE_TILES, LARGE_TERMS = 512, 8 * 396, 192
+# Where a workgroup makes a tile of 128 x 64 with four warps, a multiprocessor needs two or three workgroups to have
+# something to do while one waits. These tiles are one and three for each of 132 multiprocessors.
+LARGE, ONE_EACH, THREE_EACH = 64, 132, 396
+LARGE_TERMS, ALONE = 192, 640  # terms of a part; of a sum that is worth cutting where no multiprocessor has two tiles
 FEWEST = 8  # rows and columns that make a tile
 FEW = 16  # parts that are added up where they are used
 RESULTS, STEPS = 1 << 15, 256  # where there are no tiles: parts of results wanted, and terms for each
@@ -33,8 +34,9 @@ def _parts(rows: int, columns: int, batch: int, length: int, axis: int) -> int:
     else:
         tiles = batch * -(-rows // SIDE) * -(-columns // SIDE)
         most = min(TILES // tiles, length // TERMS)
-        if tiles >= LARGE:
-            most = max(most, min(LARGE_TILES // tiles, length // LARGE_TERMS))
+        large = batch * -(-rows // 128) * -(-columns // 64) if rows > 64 and columns > 32 else 0
+        if large > ONE_EACH or (large >= LARGE and length >= ALONE):
+            most = max(most, min(THREE_EACH // large, length // LARGE_TERMS))
     found = [d for d in range(2, min(most, axis) + 1) if axis % d == 0]
     even = [d for d in found if axis // d % 4 == 0]  # parts that may be read four elements at a time
     most = max(found, default=1)
