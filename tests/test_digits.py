@@ -90,13 +90,14 @@ def test_float16_in_one_row(device: str) -> None:
 
 
 def matrices(count: int, *, bits: int = 4, shape: tuple[int, ...] = (4096,)) -> Graph:
-    """One x times so many matrices of 4096 x 4096."""
+    """One x times so many matrices of 4096 columns."""
 
     def given(shape: tuple[int, ...], dtype: str) -> Tensor:
         return Tensor(Node(None, (), {}, shape, nf.asarray(0, dtype=dtype).dtype))
 
     x = given(shape, "float32")
-    pairs = [(given((4096, 512 * bits), "int8"), given((4096, 128), "float16")) for _ in range(count)]
+    terms = shape[-1]
+    pairs = [(given((4096, terms * bits // 8), "int8"), given((4096, terms // 32), "float16")) for _ in range(count)]
     results = [nf.quantized_matmul(x, w, scale, bits=bits) for w, scale in pairs]
     graph, _ = trace([y.node for y in results], [t.node for t in (x, *(t for pair in pairs for t in pair))])
     return graph
@@ -109,6 +110,14 @@ def test_digits_are_found_once_and_only_where_they_are_worth_it() -> None:
     assert ["dot4I8Packed" in kernel.code for kernel in names] == [False, False, *[True] * 6]
     assert names[2].code.count("dot4I8Packed") == 3 * 8 * 2 * 4  # digits, words of a group, columns, groups of a thread
     assert not [b for b in program.buffers if b.dtype == "int32"]
+
+
+def test_long_sums_of_several_rows_are_a_loop() -> None:
+    """Their text would take seconds to compile."""
+    program = build(matrices(2, shape=(8, 16384)), Target("webgpu", frozenset({"read-only-storage"}))).program
+    code = program.kernels[-1].code
+    assert code.count("dot4I8Packed") == 3 * 8 * 8 * 2 * 4  # digits, words, rows, columns, groups of a turn
+    assert code.count("for (") == 1
 
 
 @pytest.mark.parametrize("graph", [matrices(5), matrices(9, bits=8), matrices(9, shape=(9, 4096))], ids="ABC")

@@ -31,6 +31,7 @@ FEW = 8  # rows
 LEAST = 256  # terms of a sum that are worth a team
 COLUMNS = 64  # columns that are worth it
 WRITTEN_OUT = 16  # pieces of a thread that are written one after the other, and asked for before the first is used
+TEXT = 128  # sums of these for one column: more text takes long to compile
 LONGEST = 128  # terms of a group
 MANY = 1 << 15  # columns from which on workgroups of one small team are too many
 CUTS = ((2, 1), (4, 1), (1, 4))  # columns of a team, and teams of a workgroup
@@ -174,7 +175,8 @@ class _Matvec(Writer):
         self.found, self.columns, self.teams, self.piece = found, columns, teams, piece
         self.pieces = _size(found.total.value[1]) // piece
         self.rounds = -(-self.pieces // TEAM)
-        self.each = max(n for n in range(1, WRITTEN_OUT + 1) if self.rounds % n == 0)  # rounds of a turn of the loop
+        most = min(WRITTEN_OUT, TEXT // (_size(found.rows) * len(found.factors)))
+        self.each = max(n for n in range(1, most + 1) if self.rounds % n == 0)  # rounds of a turn of the loop
         self.block = k.var("block", -(-found.column.value[1] // columns))
         self.t, self.turn = k.var("t", TEAM), k.var("turn", 1 << 20)
         self.all_teams = _size(found.batch) * self.block.value[1]
