@@ -5,6 +5,7 @@
     python tools/hunt.py --seed 4711 --number 1                  that one again
     python tools/hunt.py --motif attention --motif rows          Graphs of these alone
     python tools/hunt.py --models                                models instead: trained, exported, in few bits
+    python tools/hunt.py --histories                             what is done to a model between two steps
 
 Exit status 1 if something was wrong.
 """
@@ -25,6 +26,7 @@ os.environ.setdefault("NEARFIELD_DEBUG", "1")
 
 from differential import Case, Plan, as_code, differences, smallest, wanted  # noqa: E402 - found in the paths above
 from graph_motifs import MOTIFS, drawn  # noqa: E402
+from histories import History  # noqa: E402
 from nearfield.runtime import forget_programs  # noqa: E402
 from random_models import KINDS, wrong  # noqa: E402
 
@@ -40,15 +42,20 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=int(time.time()) * 1000)
     options.add_argument("--number", type=int, default=10**9, help="the most Graphs")
     options.add_argument("--motif", action="append", choices=tuple(MOTIFS), default=[])
-    options.add_argument("--models", action="store_true", help="models instead of Graphs")
+    kinds = options.add_mutually_exclusive_group()
+    kinds.add_argument("--models", dest="what", action="store_const", const="models", default="Graphs")
+    kinds.add_argument("--histories", dest="what", action="store_const", const="histories")
     chosen = options.parse_args()
     end = time.monotonic() + 60 * chosen.minutes
     tried = bad = 0
     while tried < chosen.number and time.monotonic() < end:
         seed = chosen.seed + tried
-        bad += hunted_model(seed, chosen.device) if chosen.models else hunted(seed, chosen.device, tuple(chosen.motif))
+        if chosen.what == "Graphs":
+            bad += hunted(seed, chosen.device, tuple(chosen.motif))
+        else:
+            bad += (hunted_model if chosen.what == "models" else hunted_history)(seed, chosen.device)
         tried += 1
-    print(f"{tried} {'models' if chosen.models else 'Graphs'} from seed {chosen.seed} on {chosen.device}: {bad} wrong")
+    print(f"{tried} {chosen.what} from seed {chosen.seed} on {chosen.device}: {bad} wrong")
     return 1 if bad else 0
 
 
@@ -88,6 +95,19 @@ def hunted_model(seed: int, device: str) -> bool:
     if found:
         print(f"{kind} {seed}:", *found, sep="\n  ", flush=True)
     return bool(found)
+
+
+def hunted_history(seed: int, device: str) -> bool:
+    """Whether the two worlds part in the history of this seed; if so it is printed."""
+    with TemporaryDirectory() as folder:
+        try:
+            History(seed, device, Path(folder)).run(40)
+        except Exception:  # noqa: BLE001 - any error is a finding
+            print(f"history {seed}:\n{traceback.format_exc()}", flush=True)
+            return True
+        finally:
+            forget_programs()
+    return False
 
 
 def tell(seed: int, case: Case, plan: Plan, found: list[str]) -> None:
