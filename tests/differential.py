@@ -200,7 +200,7 @@ def is_wrong(case: Case, want: Wanted, n: int, got: Any, *, only_finite: bool) -
     g, w = got.astype("float64"), value.astype("float64")
     scale = np.abs(w[np.isfinite(w)]).max(initial=0)
     part = 4e-3 if "float16" in case.dtypes else 3e-4  # also of what was rounded to float16 on the way
-    least = 1e-3 if case.exact else 0.1  # differences of numbers of about 1 may be left
+    least = 1e-3 if case.exact else 0.3  # differences of numbers of about 1 may be left
     near = np.abs(g - w) <= want.slack[n] + part * (np.abs(w) + 0.3 * scale + least)
     right = (g == w) | (np.isnan(g) & np.isnan(w)) | near | want.doubtful[n]
     return ~right & np.isfinite(w) if only_finite else ~right

@@ -60,6 +60,16 @@ def test_a_sum_of_sums(shape: tuple[int, ...], device: str) -> None:
     np.testing.assert_allclose(f(nf.asarray(x)).numpy(), want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("n", [1, 5, 63, 64])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32"])
+def test_where_the_extremes_of_padded_rows_are(dtype: str, n: int, device: str) -> None:
+    """The search for a row's maximum runs over the row as the maximum in it does, and each has masks of its own."""
+    x = (values(n) - 4).astype(dtype)
+    padded = np.pad(x, 2)
+    got = nf.argmax(nf.pad(nf.asarray(x), 2)), nf.argmin(nf.pad(nf.asarray(-x), 2))
+    assert [y.item() for y in got] == [padded.argmax(), (-padded).argmin()]
+
+
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 def test_softmax_of_special_values(special: float) -> None:
     """NaN and ∞ spoil their row, -∞ has no share in it, and no other row is touched."""

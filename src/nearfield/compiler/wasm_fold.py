@@ -101,7 +101,9 @@ class Fold:
     def _innermost(self) -> None:
         """The innermost loop; of one with masks first the beginning, then what is surely inside, then the end."""
         bodies, n = list(dict.fromkeys(node.args[0] for node, _ in self.members)), extent(self.inner)
-        low, high = interior(self.inner, bodies) if masks_of(bodies) and not self.lanes else (0, n)
+        # a reduction inside may run over the same variable, and has all of its own masks
+        whole = self.lanes or not masks_of(bodies) or any(x.op == "reduce" for x in walk(bodies))
+        low, high = (0, n) if whole else interior(self.inner, bodies)
         if (low, high) in ((0, 0), (0, n)):
             self._guarded(bodies, bodies, 0, n)
             return
