@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant("bounds of an index", "index.py", "if d.high < 0:\n        return k.const(True", "if d.high <= 0:\n        return k.const(True", "tests/test_index.py"),
     Mutant("parts of a row are kept by one of its sums", "compiler/wasm_fold.py", "if kept is None or self.inner not in kept.value.free:", "if kept is None:",
            "tests/test_rows.py -k sum_of_sums"),
-    Mutant("masks of a reduction in a reduction", "compiler/wasm_fold.py", " or any(x.op == \"reduce\" for x in walk(bodies))", "", "tests/test_rows.py -k padded_rows"),
+    Mutant("masks of a reduction in a reduction", "compiler/wasm_fold.py", ' or any(x.op == "reduce" for x in walk(bodies))', "", "tests/test_rows.py -k padded_rows"),
     Mutant("long rows are cut", "compiler/simplify.py", "            most = ROWS\n", "            pass\n", "tests/test_compiler.py -k long_rows"),
     Mutant("long reductions", "compiler/simplify.py", "a if a < axis else a + 1 for a in axes", "a if a <= axis else a + 1 for a in axes",
            KERNELS + "long"),
