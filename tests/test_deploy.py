@@ -90,6 +90,20 @@ def test_a_device_takes_the_program_for_its_code_generator(tmp_path: Path, monke
             assert session.program.module == modules[file]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32", "bool"])
+def test_arrays_may_change_after_the_call(on: str, tmp_path: Path, dtype: str) -> None:
+    """They are not copied before they go to the device, but there they stay; whatever their order in memory."""
+    first, other = (np.random.default_rng(n).integers(0, 2, (6, 4)).astype(dtype) for n in (1, 2))
+    model = nf.load(nf.export(lambda x: nf.permute_dims(x, (1, 0)), tmp_path / "m", inputs={"x": first}))
+    changing = first.copy()
+    results = [model(changing)]
+    changing[:] = other
+    results += [model(x) for x in (changing, np.asfortranarray(first), other.T.copy().T, first[::-1])]
+    for y, want in zip(results, (first, other, first, other, first[::-1]), strict=True):
+        np.testing.assert_array_equal(y.numpy(), want.T)
+    assert model(first.astype(first.dtype.newbyteorder(">"))).numpy().tolist() == first.T.tolist()
+
+
 def test_half_precision_halves_the_weights(on: str, tmp_path: Path) -> None:
     """In the file and in the device's memory, and the answers stay close."""
     net = nn.Sequential(

@@ -81,6 +81,8 @@ MUTANTS = [
     Mutant("digits that go around", "compiler/digits.py", "MOST = 0x7F7F00", "MOST = 0x7FFF00", DIGITS + '"extreme and webgpu"'),
     Mutant("pieces of a group in their own order", "compiler/digits.py", "axes=(0, 2, 1, 3))", "axes=(0, 1, 2, 3))", DIGITS + '"exact and webgpu"'),
     Mutant("digits for any product", "compiler/digits.py", "if met[p.x, self.old[p.numbers].shape[-1]] >= WORTH}", "if met}", DIGITS + "alone"),
+    Mutant("program for wasmtime", "deploy/model.py", "row.code_generator != device.code_generator", "row.code_generator == device.code_generator", "tests/test_deploy.py"),
+    Mutant("b first in the last row", "compiler/wasm_tile.py", "(get(v), get(self.splat)) if self.block and fused and r == last", "(get(v), get(v)) if self.block and fused and r == last", "tests/test_contraction.py"),
     Mutant("second number of a byte", "compiler/wasm_quantised.py", "one + self.plan.half)):", "one)):", QUANTISED + '"panels and wasm"'),
     Mutant("scales of the next group", "compiler/wasm_quantised.py", 'self.emit(get(self.group) + i32(PANEL * scale.size) + OP["i32.add"] + put(self.group))',
            "pass", QUANTISED + '"panels and wasm"'),

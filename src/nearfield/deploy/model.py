@@ -9,7 +9,7 @@ from typing import Any
 
 from ..argument import instance
 from ..device import Device, Memory, Session, open_device
-from ..dtype import canonical
+from ..dtype import DType, canonical
 from ..errors import DeviceError, DTypeError, FormatError, ShapeError
 from ..formats.safetensors import decode as decode_tensors
 from ..functional.conversion import asarray, astype
@@ -87,7 +87,8 @@ class Model:
         return {v.name: _array(y) for v, y in zip(self.outputs, results, strict=True)}
 
     def _accepted(self, value: Value, x: Any) -> Tensor:
-        t, wanted = asarray(x), canonical(value.dtype)
+        wanted = canonical(value.dtype)
+        t = _borrowed(x, wanted)
         if t.shape != value.shape:
             raise ShapeError(f"{self.path}: input {value.name!r} has shape {t.shape}; accepted is {value.shape}.")
         if ORDER.index(t.dtype.kind) > ORDER.index(wanted.kind) and {t.dtype.kind, wanted.kind} != {"i", "u"}:
@@ -165,6 +166,14 @@ def _sizes(shape: tuple[int, ...]) -> str:
 
 def _listed(values: tuple[Value, ...]) -> str:
     return ", ".join(map(str, values)) or "none"
+
+
+def _borrowed(x: Any, wanted: DType) -> Tensor:
+    """As a Tensor; a NumPy array of the wanted type as it lies if it lies in order, since it goes to a device at once."""
+    kind = type(x)
+    if (kind.__module__, kind.__name__) != ("numpy", "ndarray") or x.dtype != wanted.name:
+        return asarray(x)
+    return leaf(memoryview(x.reshape(-1).view("uint8")), x.shape, wanted)
 
 
 def _array(t: Tensor) -> Any:
