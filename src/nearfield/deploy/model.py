@@ -169,7 +169,7 @@ def _listed(values: tuple[Value, ...]) -> str:
 
 
 def _borrowed(x: Any, wanted: DType) -> Tensor:
-    """As a Tensor; a NumPy array of the wanted type as it lies if it lies in order, since it goes to a device at once."""
+    """As a Tensor; a NumPy array of the wanted type that lies in order without a copy: it goes to a device at once."""
     kind = type(x)
     if (kind.__module__, kind.__name__) != ("numpy", "ndarray") or x.dtype != wanted.name:
         return asarray(x)
