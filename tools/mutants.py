@@ -222,6 +222,8 @@ MUTANTS = [
            "tests/test_bytes.py -k sign"),
     Mutant("edge of pixels and channels as one axis", "compiler/wasm_edges.py", "k.less(u, -constant * n)", "k.less(u, -constant * n + 1)", "tests/test_wasm.py -k padded"),
     Mutant("rows that are all edge", "compiler/wasm_loops.py", "places[0] + i32(0) + count", "places[0] + i32(1) + count", "tests/test_wasm.py -k padded"),
+    Mutant("what is fetched behind the last panel", "compiler/wasm_tile.py", "i32(extent(plan.panel) - 1)", "i32(extent(plan.panel))", "tests/test_next_panel.py"),
+    Mutant("pace at which the next panel is fetched", "compiler/wasm_tile.py", "self.panel_bytes // max(1, turns", "2 * self.panel_bytes // max(1, turns", "tests/test_next_panel.py"),
     Mutant("rows of a strip", "compiler/wasm_strips.py", "row: strip * size + inside", "row: strip * size", "tests/test_contraction.py -k strips"),
     Mutant("bias correction of Adam", "optim/adam.py", "return m * (spread / first)", "return m / first", "tests/test_optim.py"),
     Mutant("momentum of SGD", "optim/sgd.py", "m = slots[0] * self.momentum + g", "m = slots[0] * self.momentum - g", "tests/test_optim.py"),

@@ -84,7 +84,7 @@ class Dots(Tiles):
         straight = self.written_apart(super().parts)
         self.flips = True
         turned = self.written_apart(super().parts)
-        self.seven = SEVEN
+        self.seven, self.pace = SEVEN, 0
         slow = self.written_apart(super().parts)
         fast = get(self.eighth.turned) + OP["if"] + turned + OP["else"] + straight + OP["end"]
         self.emit(get(self.eighth.fast) + OP["if"] + fast + OP["else"] + slow + OP["end"])

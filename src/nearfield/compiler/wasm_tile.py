@@ -13,6 +13,7 @@ it, blocks end within a step, by branches that are never taken.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 
 from ..index import linear
 from ..scalar import K
@@ -26,6 +27,8 @@ from .wasm_values import Values
 __all__ = ["Tile", "Tiles"]
 
 UNROLL = 4  # steps of the sum in one turn of the loop; twice as many where most of the time is spent
+TILES = 24  # that a panel serves: with more, waiting for it is little of the time
+LINE = 64  # bytes of a cache line
 CHAINS = 8  # sums that wait for each other as little as the processor can make them
 MULTIPLY = {"float32": ("f32x4.mul", "f32x4.add"), "int32": ("i32x4.mul", "i32x4.add")}
 MULTIPLY["uint32"] = MULTIPLY["int32"]
@@ -72,6 +75,7 @@ class Tiles(Values):
         self.again = False  # whether a loop before this one reads the left factor at the same offsets
         self.block = plan.generator.block
         self.depth: int | None = None  # loops to leave for the end of the present block of code; None: it has none
+        self.following, self.pace = self.f.local("i32"), self._pace()
 
     def shifted(self) -> tuple[K, ...]:
         """The variables whose neighbouring values are computed side by side."""
@@ -116,6 +120,17 @@ class Tiles(Values):
             stride *= extent(v)
         for v, local in [*places, (plan.panel, panel)]:
             self.enter(v, local)
+        if self.pace:
+            more = (
+                i32(self.panel_bytes)
+                + i32(0)
+                + get(panel)
+                + i32(extent(plan.panel) - 1)
+                + OP["i32.lt_u"]
+                + OP["select"]
+            )
+            self.point(self.following, plan.b)
+            self.emit(get(self.following) + more + OP["i32.add"] + put(self.following))
         full, rest = divmod(plan.columns, PANEL)
         whole = self.written_apart(lambda: self.rows(block, PANEL)) if full else b""
         partial = self.written_apart(lambda: self.rows(block, rest)) if rest else b""
@@ -251,6 +266,8 @@ class Tiles(Values):
             self.depth += 1
         if innermost:
             self._steps([(u * one + x, u * other + y) for u in range(turn) for x, y in self.steps], tile)
+            if tile.left:
+                self._fetch()
         else:
             self.over(level + 1, tile)
         self._move(tile, turn * one, turn * other)
@@ -263,6 +280,35 @@ class Tiles(Values):
             self.again = before
         if level:
             self._move(tile, -turns * turn * one, -turns * turn * other)
+
+    def _pace(self) -> int:
+        """How many bytes of the next panel each turn of the innermost loop fetches, all of it in a block's tiles; or 0.
+
+        The first tile of a panel would wait for it: if weights are more than caches hold, and rows few, for a tenth of
+        all the time.
+        """
+        plan, b, block = self.plan, self.plan.b, self.plan.block
+        dense = vary(b.place, plan.panel) == self.panel_bytes // b.size
+        if not dense or not self.loops or not 1 < block <= TILES or plan.generator.block:
+            return 0
+        if b.dtype.name != "float32" and plan.kind != "dot":
+            return 0  # a tile has its own way to widen what it reads
+        short, n = max(1, UNROLL // len(self.steps)), plan.summed[self.loops - 1]
+        larger = block if plan.rows % plan.tiles == 0 else plan.rows % plan.tiles if plan.blocks == 1 else 0
+        turns = larger * (n // self._turn(n)) + (block - larger) * (n // short)
+        return self.panel_bytes // max(1, turns * prod(plan.summed[: self.loops - 1]))
+
+    @property
+    def panel_bytes(self) -> int:
+        """Bytes of a panel."""
+        return self.plan.length * PANEL * self.plan.apart
+
+    def _fetch(self) -> None:
+        """Load a byte of each cache line of a piece of the next panel."""
+        if self.pace:
+            touched = (get(self.following) + OP["i32.load8_u"] + memarg(n, 0) for n in range(0, self.pace, LINE))
+            self.emit(b"".join(load + OP["drop"] for load in touched))
+            self.emit(get(self.following) + i32(self.pace) + OP["i32.add"] + put(self.following))
 
     def _turn(self, n: int) -> int:
         """How many of n times the innermost steps are in one turn of their loop."""
