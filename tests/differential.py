@@ -138,8 +138,12 @@ class Wanted:
     doubtful: list[Any] = field(default_factory=list)
 
 
-def interpret_widely(case: Case) -> list[Any]:
-    """The outputs if only casts rounded to float16: kernels keep in 32 bits what they fuse."""
+def interpret_widely(case: Case, error: float = 0, seed: int = 0) -> list[Any]:
+    """The outputs if only casts rounded to float16: kernels keep in 32 bits what they fuse.
+
+    error  relative, of all real inputs and results, drawn from the seed; that of a long sum is larger
+    """
+    rng = np.random.default_rng(seed)
     feeds, values = iter(case.arrays), list[Any]()
     for line in case.graph.lines:
         if line.op == "input":
@@ -149,7 +153,12 @@ def interpret_widely(case: Case) -> list[Any]:
             is_half = line.dtype.name == "float16"
             attrs["dtype"] = line.dtype if line.op in ("const", "cast") or not is_half else F32
             value = REGISTRY[line.op].ref(*[values[a] for a in line.args], **attrs)
-        values.append(value.astype("float32") if value.dtype == np.float16 else value)
+        value = value.astype("float32") if value.dtype == np.float16 else value
+        if error and value.dtype.kind == "f" and line.op != "const":
+            terms = max((values[a].size for a in line.args), default=0) / max(1, value.size)
+            size = error * (1 + terms**0.5 / 8)
+            value = value * (1 + size * rng.uniform(-1, 1, value.shape)).astype(value.dtype)
+        values.append(value)
     return [values[n] for n in case.graph.outputs]
 
 
@@ -160,20 +169,15 @@ def distance(a: Any, b: Any) -> Any:
 
 
 def wanted(case: Case) -> Wanted:
-    """What the Case means, and how much of it a small change of the inputs moves."""
+    """What the Case means, and how much of it a small change of any number on the way moves."""
     with np.errstate(all="ignore"):
         values = interpret(case.graph, list(case.arrays))
         is_half = "float16" in case.dtypes
         found = Wanted(values, [np.zeros(v.shape) for v in values], [np.zeros(v.shape, bool) for v in values])
         if is_half or not case.exact:
             for seed in range(3):
-                rng = np.random.default_rng(seed)
-                size = 5e-4 if is_half else 1e-6
-                near = [
-                    a if a.dtype.kind != "f" else a * (1 + size * rng.uniform(-1, 1, a.shape)).astype(a.dtype)
-                    for a in case.arrays
-                ]
-                widen(found, interpret(case.graph, near), 30 if is_half else 4)
+                near = interpret_widely(case, 5e-4 if is_half else 1e-6, seed)
+                widen(found, near, 10 if is_half else 4)
         if is_half:
             widen(found, interpret_widely(case), 6)
     return found

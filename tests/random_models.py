@@ -37,7 +37,8 @@ class Convolutional:
         self.rng, self.generator = rng, generator
         self.channels = self.begun_with = rng.choice((1, 2, 3))
         self.layers: list[Any] = []
-        for _ in range(rng.randint(1, 4)):
+        self.add(self.plain)  # something to train
+        for _ in range(rng.randint(0, 3)):
             self.add(
                 rng.choice(
                     (
