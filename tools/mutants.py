@@ -282,7 +282,7 @@ def main() -> int:
     package = ROOT / "src" / "nearfield"
     stale = [text for m in chosen if (text := out_of_date(m, (package / m.file).read_text()))]
     if stale or asked.stale:
-        sys.exit("\n".join(stale))
+        sys.exit("\n".join(stale) or 0)
     return judged(chosen, planted(chosen, asked.record))
 
 
