@@ -23,7 +23,7 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 from . import exported
-from .measure import MOST_FOREIGN, Calm, go_first, summarised
+from .measure import MOST_FOREIGN, Calm, go_first, processor, summarised
 from .pages import PEERS as INSTALLED
 from .pages import PagePeer, Site, chromium, renderers
 from .processes import ProcessPeer
@@ -236,10 +236,8 @@ def limits(stage: Stage) -> dict[str, dict[str, float]]:
 
 def machine(browser: Browser) -> dict[str, Any]:
     """What the figures were measured on."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
     return {
-        "processor": models[0] if models else platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "chromium": browser.version,

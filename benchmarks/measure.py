@@ -1,12 +1,13 @@
 """Times that mean something: rounds in turn, only in moments when nothing else uses the machine."""
 
 import os
+import platform
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Calm", "go_first", "quantile", "summarised"]
+__all__ = ["Calm", "go_first", "processor", "quantile", "summarised"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MOST_FOREIGN = 0.15  # processor cores that others may use during a round
@@ -70,6 +71,13 @@ class Calm:
         """Cores that other processes used since `begin`."""
         busy, own, began = self._before
         return max(0.0, (_busy() - busy) - (sum(_own().values()) - own)) / TICKS / (time.monotonic() - began)
+
+
+def processor() -> str:
+    """The processor's name, or its kind."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def quantile(values: list[float], q: float) -> float:

@@ -25,6 +25,7 @@ import nearfield as nf
 from nearfield import nn, runtime
 from nearfield.compiler.build import build, build_steady
 
+from .measure import processor
 from .models import MobileNetV2
 from .pages import Site, chromium, folders
 from .python_rows import Clock, Rows, function_rows, step_rows, traced_row, training_step
@@ -119,12 +120,6 @@ def in_microseconds(found: dict[str, Rows], loop: float) -> dict[str, Rows]:
     for row in (row for rows in found.values() for row in rows.values()):
         row["us"] = row.pop("time") * loop / 1e3
     return found
-
-
-def processor() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def main() -> None:

@@ -105,6 +105,18 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     )
 
 
+@pytest.fixture(scope="module")
+def node_process() -> Iterator[None]:
+    """The JavaScript runner under Node.js, in one process for all tests of a file that ask for it."""
+    from node_runner import node, runner
+
+    if node() is None:
+        missing("node is not installed; make setup installs it")
+    yield
+    runner().close()
+    runner.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, freshly built from this tree."""

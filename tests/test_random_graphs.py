@@ -6,7 +6,6 @@
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ import numpy as np
 import pytest
 
 import nearfield as nf
-from devices import missing, need
+from devices import need
 from differential import Case, Plan, as_code, differences, smallest
 from graph_drawing import filled, stand_in
 from graph_motifs import MOTIFS, drawn
 from nearfield.op import REGISTRY
-from node_runner import node, runner
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK, MANY = range(1), range(1, 6)
@@ -49,17 +47,7 @@ def test_random_graphs(motif: str, seed: int, device: str) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def _node() -> Iterator[None]:
-    """The JavaScript runner, in one process for all tests here."""
-    if node() is None:
-        missing("node is not installed; make setup installs it")
-    yield
-    runner().close()
-    runner.cache_clear()
-
-
-@pytest.mark.usefixtures("_node")
+@pytest.mark.usefixtures("node_process")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("motif", MOTIFS)
 def test_random_graphs_in_the_javascript_runner(motif: str, seed: int) -> None:

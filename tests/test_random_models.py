@@ -1,28 +1,17 @@
 """Random models: compiled, trained, exported and in few bits, on each device and in the JavaScript runner."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from devices import missing, need
-from node_runner import node, runner
+from devices import need
 from random_models import KINDS, wrong
 
 QUICK = [("table", 0), ("table", 1), ("sequences", 0)]
 MANY = [(kind, seed) for seed in range(2) for kind in KINDS if (kind, seed) not in QUICK]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _node() -> Iterator[None]:
-    """The JavaScript runner, in one process for all tests here."""
-    if node() is None:
-        missing("node is not installed; make setup installs it")
-    yield
-    runner().close()
-    runner.cache_clear()
-
-
+@pytest.mark.usefixtures("node_process")
 @pytest.mark.parametrize("device", ["wasm", pytest.param("webgpu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "seed"), [*QUICK, *(pytest.param(*row, marks=pytest.mark.slow) for row in MANY)])
 def test_random_models(kind: str, seed: int, device: str, tmp_path: Path) -> None:

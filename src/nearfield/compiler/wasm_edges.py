@@ -23,7 +23,7 @@ def across_edges(axes: tuple[K, ...], stores: tuple[Store, ...]) -> tuple[tuple[
     for at, (i, j) in enumerate(pairwise(axes) if bounds else ()):
         n = int(j.value[1])
         u = k.var(f"{i.value[0]}{j.value[0]}", int(i.value[1]) * n)
-        edges = {x: _moved(x, i, u, n) for x in bounds if _is_edge(x, i)}
+        edges = {x: edge for x in bounds if (edge := _moved(x, i, u, n)) is not None}
         if edges and prod(int(v.value[1]) for v in axes if v not in (i, j)) >= ROWS:
             found = iter(k.substitute_all(roots, {i: u // n, j: u % n} | edges))
             joined = tuple([Store(s.argument, next(found), next(found)) for s in stores])
@@ -32,15 +32,9 @@ def across_edges(axes: tuple[K, ...], stores: tuple[Store, ...]) -> tuple[tuple[
     return axes, stores
 
 
-def _is_edge(x: K, i: K) -> bool:
-    """Whether a bound compares a variable, with either sign, with a number."""
-    _, terms = linear(x.args[0] - x.args[1])
-    return terms in ({i: 1}, {i: -1})
-
-
-def _moved(x: K, i: K, u: K, n: int) -> K:
-    """A bound of i as one of u, of which i is the quotient by n."""
+def _moved(x: K, i: K, u: K, n: int) -> K | None:
+    """A bound of i, with either sign, as one of u, of which i is the quotient by n; None if it is of something else."""
     constant, terms = linear(x.args[0] - x.args[1])
-    if terms[i] == 1:  # i < -constant
+    if terms == {i: 1}:  # i < -constant
         return k.less(u, -constant * n)
-    return k.less(k.const((constant + 1) * n - 1, "index"), u)
+    return k.less(k.const((constant + 1) * n - 1, "index"), u) if terms == {i: -1} else None

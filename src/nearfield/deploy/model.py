@@ -129,19 +129,19 @@ class Model:
 
     def _loaded(self, device: Device) -> Session:
         fitting = [r for r in self._programs if r.target == device.name and set(r.features) <= device.features]
-        # the first; or the first of those that are for its code generator, if there are any
-        for row in sorted(fitting, key=lambda row: row.code_generator != device.code_generator)[:1]:
-            program = self._programs[row]
-            session = device.load(program)
-            wanted = {b.name for b in program.buffers if b.kind == "weight"}
-            session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})
-            session.settle()  # this Model keeps the values
-            return session
-        targets = dict.fromkeys(row.target for row in self._programs)
-        raise DeviceError(
-            f"{self.path}: has no Program for device {device.name}; accepted are {', '.join(targets)}. "
-            "Choose one with nf.use."
-        )
+        if not fitting:
+            targets = dict.fromkeys(row.target for row in self._programs)
+            raise DeviceError(
+                f"{self.path}: has no Program for device {device.name}; accepted are {', '.join(targets)}. "
+                "Choose one with nf.use."
+            )
+        # the first of those that are for its code generator; if there are none, the first
+        program = self._programs[min(fitting, key=lambda row: row.code_generator != device.code_generator)]
+        session = device.load(program)
+        wanted = {b.name for b in program.buffers if b.kind == "weight"}
+        session.load_weights({name: t._bytes() for name, t in self._weights.items() if name in wanted})
+        session.settle()  # this Model keeps the values
+        return session
 
     def __repr__(self) -> str:
         rows = [("input", v) for v in self.inputs] + [("output", v) for v in self.outputs]

@@ -44,6 +44,13 @@ class Call:
         self.token = 0
         self.seen.clear()
 
+    def __enter__(self) -> None:
+        """A block that makes a device see a call's inputs: what it leaves half done is forgotten."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.forget()
+
 
 def calls(program: Program) -> dict[str, Call]:
     """The Program's entries by name."""

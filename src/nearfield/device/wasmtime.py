@@ -268,12 +268,9 @@ class WasmSession(NativeSession):
             self._check_open()
             call = find(self._calls, entry)
             self._made_ready()
-            try:
+            with call:
                 inputs, outputs, others = arrange(device, call, inputs, device.copy)
                 self._address(call, inputs, [outputs[at] for at in call.fresh], others)
-            except BaseException:
-                call.forget()
-                raise
             self._execute(call)
         return outputs
 
@@ -283,12 +280,9 @@ class WasmSession(NativeSession):
             self._check_open()
             call = find(self._calls, entry)
             self._made_ready()
-            try:
+            with call:
                 inputs, fresh, changed = arrange_again(device, call, inputs, others, token, device.copy)
                 self._address(call, inputs, fresh, changed)
-            except BaseException:
-                call.forget()
-                raise
             self._execute(call)
         return fresh
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..op import REGISTRY
+from ..ops.contraction import einsum_shape
 from ..ops.define import require
 from ..shape import Shape
 from ..tensor import Tensor, apply, made, method
@@ -33,22 +34,22 @@ def contract(a: Term, b: Term, out: str) -> Tensor:
     """The sum of products of two arrays over the letters that `out` lacks; an axis of size 1 goes with any size."""
     (x, lx), (y, ly) = a, b
     left, right = x.node, y.node
-    shape = _product_shape(lx, left.shape, ly, right.shape, out)
-    if shape is None:
+    if not _is_plain(lx, left.shape, ly, right.shape, out):
         (x, lx), (y, ly) = _narrowed(a, b, out), _narrowed(b, a, out)
         return apply("einsum", x, y, spec=f"{lx},{ly}->{out}")
-    return made(REGISTRY["einsum"], (left, right), {"spec": f"{lx},{ly}->{out}"}, shape, left.dtype)
+    spec = f"{lx},{ly}->{out}"
+    return made(
+        REGISTRY["einsum"], (left, right), {"spec": spec}, einsum_shape(spec, left.shape, right.shape), left.dtype
+    )
 
 
 @lru_cache(maxsize=4096)
-def _product_shape(la: str, a: Shape, lb: str, b: Shape, out: str) -> Shape | None:
-    """The product's shape, unless an axis has to be dropped: each is in the result or in both arrays, in one size."""
+def _is_plain(la: str, a: Shape, lb: str, b: Shape, out: str) -> bool:
+    """Whether no axis has to be dropped: each is in the result or in both arrays, in one size."""
     sizes = dict(zip(lb, b, strict=True))
-    plain = set(la + lb) <= set(out) | (set(la) & set(lb)) and all(
+    return set(la + lb) <= set(out) | (set(la) & set(lb)) and all(
         sizes.get(c, n) == n for c, n in zip(la, a, strict=True)
     )
-    sizes.update(zip(la, a, strict=True))
-    return tuple([sizes[c] for c in out]) if plain else None
 
 
 def _narrowed(a: Term, b: Term, out: str) -> Term:

@@ -11,7 +11,7 @@ from ..shape import Shape
 from ..tensor import apply, call
 from .define import narrow, record, require
 
-__all__: list[str] = []
+__all__ = ["einsum_shape"]
 
 ZERO = k.const(0, "index")
 
@@ -25,11 +25,12 @@ def _parts(spec: str) -> tuple[str, str, str]:
 
 def _einsum_infer(shapes: Any, dtypes: Any, attrs: Any) -> Any:
     require("einsum", dtypes[0], "iuf")
-    return _einsum_shape(attrs["spec"], *shapes), dtypes[0]
+    return einsum_shape(attrs["spec"], *shapes), dtypes[0]
 
 
 @lru_cache(maxsize=4096)
-def _einsum_shape(spec: str, left: Shape, right: Shape) -> Shape:
+def einsum_shape(spec: str, left: Shape, right: Shape) -> Shape:
+    """The shape of a contraction of arrays of these shapes."""
     a, b, out = _parts(spec)
     sizes = dict(zip(a + b, (*left, *right), strict=True))
     return tuple([sizes[c] for c in out])
