@@ -34,22 +34,24 @@ def contract(a: Term, b: Term, out: str) -> Tensor:
     """The sum of products of two arrays over the letters that `out` lacks; an axis of size 1 goes with any size."""
     (x, lx), (y, ly) = a, b
     left, right = x.node, y.node
-    if not _is_plain(lx, left.shape, ly, right.shape, out):
+    plain = _plain_product(lx, left.shape, ly, right.shape, out)
+    if plain is None:
         (x, lx), (y, ly) = _narrowed(a, b, out), _narrowed(b, a, out)
         return apply("einsum", x, y, spec=f"{lx},{ly}->{out}")
-    spec = f"{lx},{ly}->{out}"
-    return made(
-        REGISTRY["einsum"], (left, right), {"spec": spec}, einsum_shape(spec, left.shape, right.shape), left.dtype
-    )
+    spec, shape = plain
+    return made(REGISTRY["einsum"], (left, right), {"spec": spec}, shape, left.dtype)
 
 
 @lru_cache(maxsize=4096)
-def _is_plain(la: str, a: Shape, lb: str, b: Shape, out: str) -> bool:
-    """Whether no axis has to be dropped: each is in the result or in both arrays, in one size."""
+def _plain_product(la: str, a: Shape, lb: str, b: Shape, out: str) -> tuple[str, Shape] | None:
+    """Its letters and shape, unless an axis has to be dropped: each is in the result or in both arrays, in one size."""
     sizes = dict(zip(lb, b, strict=True))
-    return set(la + lb) <= set(out) | (set(la) & set(lb)) and all(
-        sizes.get(c, n) == n for c, n in zip(la, a, strict=True)
-    )
+    if not set(la + lb) <= set(out) | (set(la) & set(lb)):
+        return None
+    if any(sizes.get(c, n) != n for c, n in zip(la, a, strict=True)):
+        return None
+    spec = f"{la},{lb}->{out}"
+    return spec, einsum_shape(spec, a, b)
 
 
 def _narrowed(a: Term, b: Term, out: str) -> Term:
